@@ -41,6 +41,7 @@ class Reason(StrEnum):
     STORE_UNAVAILABLE = "StoreUnavailable"
     STORE_DENIED = "StoreDenied"
     OBJECT_NOT_FOUND = "ObjectNotFound"
+    OBJECT_EXISTS = "ObjectExists"
     BROKER_UNAVAILABLE = "BrokerUnavailable"
     LEASE_LOST = "LeaseLost"
     DRAINED = "Drained"
@@ -52,6 +53,7 @@ class Reason(StrEnum):
     # A review that could not be had from the judge.
     JUDGE_UNAVAILABLE = "JudgeUnavailable"
     JUDGE_DENIED = "JudgeDenied"
+    JUDGE_REFUSED = "JudgeRefused"
     VERDICT_UNREADABLE = "VerdictUnreadable"
     ANSWER_MISSING = "AnswerMissing"
     CONTEXT_MISSING = "ContextMissing"

@@ -1,0 +1,77 @@
+"""The `neva` command. Each command's module is imported only when the command is called, so that
+`neva --help` needs none of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+
+class _LazyCommand(TyperCommand):
+    """A command's name and its line in `neva --help`; the rest is loaded when it is called."""
+
+    def __init__(self, name: str, module: str, app: str, words: str) -> None:
+        super().__init__(name, help=words)
+        self._module = module
+        self._app = app
+
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
+        return self._load().make_context(info_name, args, *rest, **extra)
+
+    def _load(self) -> Any:
+        try:
+            module = importlib.import_module(self._module)
+        except ModuleNotFoundError as error:
+            role = self._module.partition(".")[0]
+            typer.echo(
+                f"neva {self.name}: {error.name} is not installed here; "
+                f"pip install 'neva-batch[{role}]'",
+                err=True,
+            )
+            raise typer.Exit(1) from error
+        return typer.main.get_command(getattr(module, self._app))
+
+
+_COMMANDS = {
+    command.name: command
+    for command in (
+        _LazyCommand("run", "controller.local.cli", "run_app", "Run a job file on this machine."),
+        _LazyCommand("status", "controller.local.cli", "status_app", "Show how far a run is."),
+        _LazyCommand("worker", "worker.cli", "app", "Answer the shards of a run (worker pod)."),
+        _LazyCommand("judge", "judge.cli", "judge_app", "Score a run's answers with an LLM judge."),
+        _LazyCommand("report", "judge.cli", "report_app", "Write the HTML report of a run."),
+    )
+}
+
+
+class _LazyGroup(TyperGroup):
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [str(name) for name in _COMMANDS]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return _COMMANDS.get(cmd_name)
+
+
+app = typer.Typer(
+    cls=_LazyGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    help="Batch inference and evaluation of Video NeVA models, one answer per prompt.",
+)
+
+
+@app.callback()
+def _root() -> None:
+    """Group options come here."""
+
+
+def main() -> None:
+    app()
+
+
+if __name__ == "__main__":
+    main()

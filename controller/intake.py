@@ -1,0 +1,96 @@
+"""Validation: every row that can't be answered is found here, before any worker starts.
+
+Streams the prompts file once into a spool, then looks every distinct media up. Bad rows keep their
+line number and reason and go to `rejected.jsonl`; the good ones wait in the spool for the split.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, BinaryIO
+
+from controller.spool import Spool
+from neva.errors import RowError
+from neva.ledger import ShardRow, error_line
+from neva.prompts import BadRow, PromptRow, read_prompts
+from neva.reasons import Reason
+from neva.row_prompt import RowPrompts
+from neva.spec import JobSpec
+from neva.store.base import Store
+
+REJECTED = "rejected"  # kind of a spool's lines
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """What validation found. The rows themselves are in the spool."""
+
+    num_rows: int
+    num_rejected: int
+    prompts_sha256: str
+
+
+def read_into(
+    spool: Spool, stream: BinaryIO, spec: JobSpec, prompts: RowPrompts, media: Store, lookups: int
+) -> Intake:
+    """Validate all prompts of `stream`.
+
+    Args:
+        lookups: media looked up at the same time.
+    """
+    hashing = _HashingReader(stream)
+    num_rows = 0
+    lines = io.BufferedReader(hashing, 1 << 20)
+    for row in read_prompts(lines, spec.media_type, spec.inference.insert_media_token):
+        num_rows += 1
+        if isinstance(row, PromptRow):
+            try:
+                prompts.build(row.question)
+            except RowError as error:
+                _reject(spool, row, error.reason, error.message)
+                continue
+            spool.add_row(
+                ShardRow(row.seq, row.line, row.row_id, row.question, row.media_name, row.record)
+            )
+        else:
+            _reject(spool, row, row.reason, row.message)
+    _reject_missing_media(spool, media, lookups)
+    return Intake(num_rows, spool.num_lines(REJECTED), hashing.digest.hexdigest())
+
+
+def _reject_missing_media(spool: Spool, media: Store, lookups: int) -> None:
+    names = spool.media_names()
+    missing = []
+    with ThreadPoolExecutor(lookups, thread_name_prefix="media-lookup") as pool:
+        while batch := list(islice(names, lookups * 32)):
+            found = pool.map(media.head, batch)
+            missing += [name for name, info in zip(batch, found, strict=True) if info is None]
+    for name in missing:
+        message = f"{media.uri_of(name)} does not exist"
+        for row in spool.take_rows_of(name):
+            _reject(spool, row, Reason.MEDIA_NOT_FOUND, message)
+
+
+def _reject(spool: Spool, row: PromptRow | ShardRow | BadRow, reason: str, message: str) -> None:
+    spool.add_line(REJECTED, row.seq, error_line(row.line, row.record, reason, message))
+
+
+class _HashingReader(io.RawIOBase):
+    """Reads through, and digests what was read."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.digest = hashlib.sha256()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._stream.read(len(buffer))
+        buffer[: len(data)] = data
+        self.digest.update(data)
+        return len(data)

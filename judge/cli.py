@@ -1,0 +1,201 @@
+"""The commands `judge` and `report`. Mounted lazily into `neva`, so nothing heavy is imported here.
+
+Exit codes: 0 done (questions without a verdict are counted and shown), 1 the store failed,
+2 wrong input, key, model or endpoint, 4 not one verdict could be had.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from neva.errors import ConfigError, NevaError
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from judge.asking import Progress
+    from judge.inputs import InputFiles
+    from judge.run import JudgeSettings
+
+EXIT_STORE, EXIT_INPUT, EXIT_NO_VERDICT = 1, 2, 4
+API_KEY_VARIABLE = "API_TOKEN"
+
+# `neva` mounts each command by itself; `python -m judge` has both.
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+judge_app = typer.Typer(add_completion=False)
+report_app = typer.Typer(add_completion=False)
+
+
+@judge_app.command()
+@app.command()
+def judge(
+    job: Annotated[Path | None, typer.Option(help="Job file: judge this job's answers.")] = None,
+    output: Annotated[
+        str | None, typer.Option(help="Without a job: where answers lie and reviews go.")
+    ] = None,
+    question_file: Annotated[str | None, typer.Option(help="Questions, JSON Lines.")] = None,
+    answers: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=URI",
+            help="Answer file; the first is the reference. With one, answer 2 is the output's.",
+        ),
+    ] = None,
+    context_file: Annotated[str | None, typer.Option(help="Captions of the media.")] = None,
+    rule_file: Annotated[str | None, typer.Option(help="Rubric, in LLaVA's structure.")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="OpenAI-compatible base URL.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model that judges.")] = None,
+    both_orders: Annotated[
+        bool | None, typer.Option("--both-orders/--no-both-orders", help="Ask in both orders.")
+    ] = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="Most requests at once.")] = None,
+) -> None:
+    """Have a judge score answers; the API key comes from the variable API_TOKEN."""
+    from judge.job import judge_files
+    from judge.table import scores_table
+    from neva.store import open_store
+
+    with _errors_as_exit_codes():
+        files, settings, output_uri = _comparison(
+            job, output, question_file, answers or [], context_file, rule_file
+        )
+        settings = _changed(settings, endpoint, model, both_orders, concurrency)
+        with _sigterm_as_exit(), _progress_bar() as progress:
+            judged = judge_files(
+                files,
+                settings,
+                store=open_store(output_uri),
+                api_key=os.environ.get(API_KEY_VARIABLE),
+                progress=progress,
+            )
+    from rich.console import Console
+
+    Console().print(scores_table(judged.record))
+    overall = judged.scores.overall
+    typer.echo(
+        f"judged={overall.num_judged} failed={overall.num_failed} scores and report: {output_uri}"
+    )
+    if not overall.num_judged:
+        typer.echo("error: not one verdict could be had", err=True)
+        raise typer.Exit(EXIT_NO_VERDICT)
+
+
+@report_app.command()
+@app.command()
+def report(
+    output_uri: Annotated[str, typer.Argument(help="Output of a run.")],
+    name: Annotated[str | None, typer.Option(help="Title; the job's name by default.")] = None,
+) -> None:
+    """Write report.html for a run, judged or not."""
+    from judge.report.render import write_report
+    from neva.store import open_store
+
+    with _errors_as_exit_codes():
+        typer.echo(write_report(open_store(output_uri), name))
+
+
+def _comparison(
+    job: Path | None,
+    output: str | None,
+    question_file: str | None,
+    answers: list[str],
+    context_file: str | None,
+    rule_file: str | None,
+) -> tuple[InputFiles, JudgeSettings, str]:
+    """Inputs, settings and output URI, from a job file or from the options."""
+    from judge.inputs import InputFiles, NamedAnswers
+    from judge.job import job_files, job_settings, name_of, outputs_uri
+    from judge.run import JudgeSettings
+    from neva.job_file import load_job
+    from neva.spec import Judge
+
+    if job is not None:
+        if output or question_file or answers or context_file or rule_file:
+            raise ConfigError("--job names all files itself: leave the other file options out")
+        loaded = load_job(job)
+        return job_files(loaded), job_settings(loaded), loaded.spec.output.uri
+    if not output or not question_file or len(answers) not in (1, 2):
+        raise ConfigError("give --job, or --output, --question-file and one or two --answers")
+    named = [NamedAnswers(*_name_and_uri(text)) for text in answers]
+    if len(named) == 1:
+        named.append(NamedAnswers(name_of(outputs_uri(output)), outputs_uri(output)))
+    files = InputFiles(question_file, (named[0], named[1]), context_file, rule_file)
+    fields = Judge.model_fields
+    settings = JudgeSettings(model=fields["model"].default, endpoint=fields["endpoint"].default)
+    return files, settings, output
+
+
+def _name_and_uri(text: str) -> tuple[str, str]:
+    name, separator, uri = text.partition("=")
+    if not separator or not name or not uri:
+        raise ConfigError(f"--answers {text!r}: write NAME=URI")
+    return name, uri
+
+
+def _changed(
+    settings: JudgeSettings,
+    endpoint: str | None,
+    model: str | None,
+    both_orders: bool | None,
+    concurrency: int | None,
+) -> JudgeSettings:
+    from dataclasses import replace
+
+    if endpoint is not None and not endpoint.startswith(("http://", "https://")):
+        raise ConfigError(f"--endpoint {endpoint!r}: must start with http:// or https://")
+    return replace(
+        settings,
+        endpoint=endpoint or settings.endpoint,
+        model=model or settings.model,
+        both_orders=settings.both_orders if both_orders is None else both_orders,
+        concurrency=concurrency or settings.concurrency,
+    )
+
+
+@contextmanager
+def _errors_as_exit_codes() -> Iterator[None]:
+    try:
+        yield
+    except NevaError as error:
+        typer.echo(f"error: {error.message} ({error.reason})", err=True)
+        wrong_input = isinstance(error, ConfigError)
+        raise typer.Exit(EXIT_INPUT if wrong_input else EXIT_STORE) from None
+
+
+@contextmanager
+def _sigterm_as_exit() -> Iterator[None]:
+    """SIGTERM unwinds the stack, so that replies already paid for are written."""
+
+    def leave(signum: int, frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + signum)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _progress_bar() -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    columns = (TextColumn("judging"), BarColumn(), MofNCompleteColumn(), Remaining())
+    failed = TextColumn("[red]{task.fields[failed]}")
+    with Progress(*columns, failed, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("judge", total=None, failed="")
+
+        def show(done: int, total: int, num_failed: int) -> None:
+            words = f"{num_failed} failed" if num_failed else ""
+            bar.update(task, completed=done, total=total, failed=words)
+
+        yield show

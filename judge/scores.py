@@ -1,0 +1,155 @@
+"""From scores per question to the figures of a comparison. Pure.
+
+Each question counts once: its score for an answer is the mean over the orders that gave a verdict.
+Questions without any verdict are counted and kept out of every mean; the originals average their
+-1 into it. Means and ratio are rounded as the originals do (three decimals, then times ten with
+one), so that published tables compare.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from judge.plan import Order
+from judge.reviews import QuestionResult
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionScore:
+    """One judged question.
+
+    Attributes:
+        scores: of answer 1 and answer 2, from 1 to 10.
+        orders_agree: whether both orders prefer the same answer (or neither prefers one); None
+            when only one order has a verdict.
+    """
+
+    category: str
+    scores: tuple[float, float]
+    orders_agree: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The figures of one category, or of all questions.
+
+    Attributes:
+        scores: mean of each answer times ten, one decimal; None when nothing was judged.
+        relative: 100 x mean of answer 2 / mean of answer 1, LLaVA's headline; one decimal.
+        num_wins, num_ties, num_losses: of answer 2 against answer 1, by question.
+        num_both_orders: questions with a verdict in both orders; in `num_agreeing` of them the
+            verdicts prefer the same answer.
+    """
+
+    num_questions: int
+    num_judged: int
+    num_failed: int
+    scores: tuple[float, float] | None
+    relative: float | None
+    num_wins: int
+    num_ties: int
+    num_losses: int
+    num_both_orders: int
+    num_agreeing: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """All figures of a comparison.
+
+    Attributes:
+        overall: over all questions (each counts the same, whatever its category).
+        categories: by name, sorted.
+        failed_by_reason: questions without a verdict.
+    """
+
+    overall: Summary
+    categories: dict[str, Summary]
+    failed_by_reason: dict[str, int]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "num_questions": self.overall.num_questions,
+            "num_judged": self.overall.num_judged,
+            "num_failed": self.overall.num_failed,
+            "failed_by_reason": self.failed_by_reason,
+            "all": asdict(self.overall),
+            "categories": {name: asdict(summary) for name, summary in self.categories.items()},
+        }
+
+
+def score_question(result: QuestionResult) -> QuestionScore | None:
+    """The score of one question, or None when no order gave a verdict."""
+    given = {
+        review.planned.order: review.scores
+        for review in result.reviews
+        if review.scores is not None
+    }
+    if not given:
+        return None
+    agree = None
+    if len(given) == len(Order):
+        agree = len({_preference(scores) for scores in given.values()}) == 1
+    first, second = (math.fsum(s[side] for s in given.values()) / len(given) for side in (0, 1))
+    return QuestionScore(result.question.category, (first, second), agree)
+
+
+def summarize(results: Sequence[QuestionResult]) -> Scores:
+    """The figures of a whole comparison."""
+    scored = [(result.question.category, score_question(result)) for result in results]
+    names = sorted({category for category, _ in scored})
+    return Scores(
+        overall=_summary(score for _, score in scored),
+        categories={
+            name: _summary(s for category, s in scored if category == name) for name in names
+        },
+        failed_by_reason=_failures(results),
+    )
+
+
+def _summary(scored: Iterable[QuestionScore | None]) -> Summary:
+    everything = list(scored)
+    judged = [score for score in everything if score is not None]
+    preferences = Counter(_preference(score.scores) for score in judged)
+    in_both = [score for score in judged if score.orders_agree is not None]
+    scores = relative = None
+    if judged:
+        first, second = (
+            round(math.fsum(score.scores[side] for score in judged) / len(judged), 3)
+            for side in (0, 1)
+        )
+        scores = (round(first * 10, 1), round(second * 10, 1))
+        relative = round(100 * second / first, 1)
+    return Summary(
+        num_questions=len(everything),
+        num_judged=len(judged),
+        num_failed=len(everything) - len(judged),
+        scores=scores,
+        relative=relative,
+        num_wins=preferences[1],
+        num_ties=preferences[0],
+        num_losses=preferences[-1],
+        num_both_orders=len(in_both),
+        num_agreeing=sum(score.orders_agree is True for score in in_both),
+    )
+
+
+def _preference(scores: tuple[float, float]) -> int:
+    """1 when answer 2 is better, -1 when answer 1 is, 0 for a tie."""
+    first, second = scores
+    return (second > first) - (second < first)
+
+
+def _failures(results: Sequence[QuestionResult]) -> dict[str, int]:
+    """Failed questions by reason; one with several failed reviews counts under the first's."""
+    counts: Counter[str] = Counter()
+    for result in results:
+        if any(review.scores is not None for review in result.reviews):
+            continue
+        failures = [result.obstacle, *(review.failure for review in result.reviews)]
+        counts.update([str(failure.reason) for failure in failures if failure is not None][:1])
+    return dict(sorted(counts.items()))

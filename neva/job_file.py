@@ -1,0 +1,174 @@
+"""Reads a job file: every problem at once, each with its path, and local paths made absolute.
+
+Also decides what the running version supports (`unsupported`): a field that is valid but can't be
+honoured yet is refused by name, never ignored.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import orjson
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from neva.errors import ConfigError
+from neva.spec import Inference, JobSpec, VideoNevaJob
+
+_UNION_MEMBERS = ("bool", "constrained-float")
+_URI_FIELDS = (
+    ("model", "uri"),
+    ("model", "baseModel"),
+    ("model", "visionEncoder"),
+    ("input", "prompts"),
+    ("input", "mediaBasePath"),
+    ("inference", "media_base_path"),
+    ("output", "uri"),
+    ("judge", "questions"),
+    ("judge", "context"),
+    ("judge", "rules"),
+    ("judge", "against"),
+)
+
+
+class JobFileError(ConfigError):
+    """A job file with one or more problems.
+
+    Attributes:
+        problems: one line each, as `path: what is wrong`.
+    """
+
+    def __init__(self, source: str, problems: list[str]) -> None:
+        self.problems = problems
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        super().__init__("\n  ".join([f"{source}: {count}", *problems]))
+
+
+def load_job(path: Path) -> VideoNevaJob:
+    """Read and validate the job file at `path`.
+
+    Relative paths in it are relative to the file, so that a job runs from any folder.
+
+    Raises:
+        JobFileError: with all problems.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise JobFileError(str(path), [f"can't be read: {error.strerror}"]) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise JobFileError(str(path), [f"no YAML: {' '.join(str(error).split())}"]) from error
+    if not isinstance(data, dict):
+        raise JobFileError(str(path), ["no job: expected a mapping with apiVersion, kind, …"])
+    return parse_job(_with_absolute_paths(data, path.absolute().parent), str(path))
+
+
+def parse_job(data: dict[str, Any], source: str) -> VideoNevaJob:
+    """Validate a job that is already plain data. Raises JobFileError."""
+    try:
+        job = VideoNevaJob.model_validate(data)
+    except ValidationError as error:
+        problems = [_problem(dict(item)) for item in error.errors(include_url=False)]
+        raise JobFileError(source, problems) from error
+    problems = list(unsupported(job.spec))
+    if problems:
+        raise JobFileError(source, problems)
+    return job
+
+
+def unsupported(spec: JobSpec) -> Iterator[str]:
+    """What `spec` asks for that this version can't do, as `path: …` lines."""
+    later = "is not supported by this version"
+    if spec.model.pipeline_parallel_size > 1:
+        yield f"spec.model.pipelineParallelSize: more than 1 {later}; use tensorParallelSize"
+    if spec.model.quantization.enable:
+        yield f"spec.model.quantization: {later}"
+    if spec.model.base_model or spec.model.vision_encoder:
+        yield f"spec.model.baseModel, visionEncoder: {later}; give a whole Hugging Face directory"
+    if spec.model.uri.rstrip("/").endswith(".nemo"):
+        yield f"spec.model.uri: a .nemo checkpoint {later}; give a Hugging Face LLaVA directory"
+    if spec.media_base_path.endswith((".tar", ".tar.gz", ".tgz")):
+        yield f"spec.input.mediaBasePath: a tar {later}; give a folder or a prefix"
+    for name, value in spec.model.compat.model_dump(by_alias=True).items():
+        default = type(spec.model.compat)().model_dump(by_alias=True)[name]
+        if value != default:
+            yield f"spec.model.compat.{name}: {value} {later}; leave it at {default}"
+    if spec.inference.compute_logprob or spec.inference.all_probs:
+        yield f"spec.inference.compute_logprob, all_probs: {later}"
+
+
+def answer_digest(spec: JobSpec) -> str:
+    """Digest of the part of a spec that answers depend on: model, input, inference.
+
+    A run may go on with other workers, another failure threshold or another judge, but not with
+    another model or other sampling.
+    """
+    part = spec.model_dump(mode="json", by_alias=True, include={"model", "input", "inference"})
+    for key in ("tensorParallelSize", "pipelineParallelSize"):
+        part["model"].pop(key)
+    return hashlib.sha256(orjson.dumps(part, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _with_absolute_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    def absolute(value: Any) -> Any:
+        if isinstance(value, list):
+            return [absolute(item) for item in value]
+        if not isinstance(value, str) or not value or ":" in value or Path(value).is_absolute():
+            return value
+        slash = "/" if value.endswith("/") else ""
+        return f"{(folder / value).resolve()}{slash}"
+
+    spec = data.get("spec")
+    if not isinstance(spec, dict):
+        return data
+    spec = dict(spec)
+    for block, field in _URI_FIELDS:
+        if isinstance(spec.get(block), dict) and field in spec[block]:
+            spec[block] = {**spec[block], field: absolute(spec[block][field])}
+    return {**data, "spec": spec}
+
+
+def _problem(item: dict[str, Any]) -> str:
+    """One pydantic error as `path: words`."""
+    # pydantic names the member of a union that it tried; a reader doesn't care.
+    location = [str(part) for part in item["loc"] if str(part) not in _UNION_MEMBERS]
+    path = ".".join(location) or "job"
+    kind, given = item["type"], item.get("input")
+    if kind == "extra_forbidden":
+        return f"{path}: unknown key{_nearest(location)}"
+    if kind == "missing":
+        return f"{path}: missing"
+    words = str(item["msg"]).removeprefix("Value error, ")
+    words = words[:1].lower() + words[1:]
+    shown = "" if isinstance(given, dict | list | BaseModel) else f" (got {given!r})"
+    return f"{path}: {words}{shown}"
+
+
+def _nearest(location: list[str]) -> str:
+    model: type[BaseModel] | None = VideoNevaJob
+    for part in location[:-1]:
+        model = _field_model(model, part) if model else None
+    if model is None:
+        return ""
+    known = [field.alias or name for name, field in model.model_fields.items()]
+    # Ours is camelCase, the guide's is snake_case: users mix them up.
+    squeezed = {name.replace("_", "").lower(): name for name in known}
+    near = difflib.get_close_matches(location[-1].replace("_", "").lower(), squeezed, n=1)
+    if near:
+        return f"; did you mean {squeezed[near[0]]}?"
+    if location[-1] in Inference.model_fields and model is not Inference:
+        return "; it belongs under spec.inference"
+    return ""
+
+
+def _field_model(model: type[BaseModel], part: str) -> type[BaseModel] | None:
+    for name, field in model.model_fields.items():
+        if part in (name, field.alias):
+            for kind in (field.annotation, *get_args(field.annotation)):
+                if isinstance(kind, type) and issubclass(kind, BaseModel):
+                    return kind
+    return None

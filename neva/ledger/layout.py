@@ -1,0 +1,75 @@
+"""Names of everything under a run's output prefix. The only place that spells them.
+
+manifest.json                            written once: row ids, shard plan, digests
+rejected.jsonl                           rows refused before any worker started
+shards/00012/input.jsonl                 the rows, grouped by media, then in input order
+shards/00012/attempts/0003/claim.json    written once; the attempt number fences later writes
+shards/00012/attempts/0003/part-0001.jsonl
+shards/00012/attempts/0003/release.json  the attempt ended in order, and why
+shards/00012/commit.json                 written once; the shard is done when this exists
+frames/<digest>.jpg                      the frames the model saw, for the report
+outputs.jsonl errors.jsonl summary.json judge/ report.html _SUCCESS
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+MANIFEST = "manifest.json"
+REJECTED = "rejected.jsonl"
+OUTPUTS = "outputs.jsonl"
+ERRORS = "errors.jsonl"
+SUMMARY = "summary.json"
+SCORES = "judge/scores.json"
+REPORT = "report.html"
+SUCCESS = "_SUCCESS"
+SHARDS = "shards/"
+
+_COMMIT = re.compile(r"shards/(\d+)/commit\.json")
+_ATTEMPT = re.compile(r"shards/\d+/attempts/(\d+)/(.+)")
+
+
+def shard(number: int) -> str:
+    return f"{SHARDS}{number:05d}/"
+
+
+def shard_input(number: int) -> str:
+    return f"{shard(number)}input.jsonl"
+
+
+def commit(number: int) -> str:
+    return f"{shard(number)}commit.json"
+
+
+def attempt(number: int, attempt_number: int) -> str:
+    return f"{shard(number)}attempts/{attempt_number:04d}/"
+
+
+def claim(number: int, attempt_number: int) -> str:
+    return f"{attempt(number, attempt_number)}claim.json"
+
+
+def release(number: int, attempt_number: int) -> str:
+    return f"{attempt(number, attempt_number)}release.json"
+
+
+def part(number: int, attempt_number: int, part_number: int) -> str:
+    return f"{attempt(number, attempt_number)}part-{part_number:04d}.jsonl"
+
+
+def frames(media_name: str) -> str:
+    digest = hashlib.sha256(media_name.encode()).hexdigest()
+    return f"frames/{digest[:16]}.jpg"
+
+
+def committed_shard(key: str) -> int | None:
+    """The shard whose commit `key` is, if it is one."""
+    match = _COMMIT.fullmatch(key)
+    return int(match[1]) if match else None
+
+
+def attempt_file(key: str) -> tuple[int, str] | None:
+    """(attempt number, file name) of a key inside an attempt."""
+    match = _ATTEMPT.fullmatch(key)
+    return (int(match[1]), match[2]) if match else None

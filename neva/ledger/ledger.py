@@ -1,0 +1,215 @@
+"""The ledger's reads and writes. S3 (or a folder) is the truth about a run; nothing else is.
+
+Write order of a shard, each step a single PUT that exactly one writer can win:
+
+    claim.json (if absent)  →  part-*.jsonl (if absent)  →  commit.json (if absent)
+
+A worker killed between any two of them leaves whole files only: the next attempt claims the next
+number, reads the finished rows out of the earlier parts and goes on. Deciding what an attempt may
+touch is `neva.ledger.attempts`; deciding what to enqueue is the controller's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from neva.ledger import layout
+from neva.ledger.attempts import PastAttempt
+from neva.ledger.records import (
+    Claim,
+    Commit,
+    FinishedRow,
+    LedgerCorrupt,
+    Manifest,
+    PartRef,
+    Release,
+    ShardPlan,
+    ShardRow,
+)
+from neva.store.base import AlreadyExists, NotFound, Store, put_if_absent_or_same
+
+
+@dataclass(frozen=True, slots=True)
+class ShardState:
+    """A shard as one listing shows it.
+
+    Attributes:
+        committed: nothing is left to do.
+        attempts: numbers of all attempts so far, ascending.
+        released: those that ended in order.
+        parts: parts per attempt, in the order they were written.
+    """
+
+    committed: bool
+    attempts: tuple[int, ...]
+    released: frozenset[int]
+    parts: dict[int, tuple[PartRef, ...]]
+
+
+class Ledger:
+    """The ledger of the run under one output prefix."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    # The run as a whole
+
+    def read_manifest(self) -> Manifest | None:
+        data = self.store.get_or_none(layout.MANIFEST)
+        return Manifest.from_json(data, layout.MANIFEST) if data is not None else None
+
+    def write_manifest(self, manifest: Manifest) -> Manifest:
+        """Fix the run. Returns the manifest that holds: somebody else's if theirs was first."""
+        try:
+            put_if_absent_or_same(self.store, layout.MANIFEST, manifest.to_json())
+        except AlreadyExists:
+            winner = self.read_manifest()
+            if winner is None:
+                raise LedgerCorrupt(f"{layout.MANIFEST} was there and is gone") from None
+            return winner
+        return manifest
+
+    def committed_shards(self) -> set[int]:
+        """Numbers of all shards that are done: one paged listing of the shards."""
+        numbers = (layout.committed_shard(item.key) for item in self.store.list(layout.SHARDS))
+        return {number for number in numbers if number is not None}
+
+    # One shard
+
+    def write_shard(self, number: int, rows: Sequence[ShardRow]) -> ShardPlan:
+        """Write a shard's rows. They count only once a manifest names their digest."""
+        data = b"".join(row.to_json() + b"\n" for row in rows)
+        self.store.put(layout.shard_input(number), data)
+        return ShardPlan(number, [row.row_id for row in rows], hashlib.sha256(data).hexdigest())
+
+    def read_shard(self, plan: ShardPlan) -> list[ShardRow]:
+        """A shard's rows. Raises LedgerCorrupt when they are not the ones the manifest fixed."""
+        key = layout.shard_input(plan.number)
+        data = self.store.get(key)
+        if hashlib.sha256(data).hexdigest() != plan.input_sha256:
+            raise LedgerCorrupt(f"{key} was overwritten after {layout.MANIFEST} fixed it")
+        return [ShardRow.from_json(line, key) for line in data.splitlines()]
+
+    def shard_state(self, number: int) -> ShardState:
+        attempts, released = set[int](), set[int]()
+        parts: dict[int, list[PartRef]] = {}
+        committed = False
+        for item in self.store.list(layout.shard(number)):
+            if item.key == layout.commit(number):
+                committed = True
+            elif (file := layout.attempt_file(item.key)) is not None:
+                attempt, name = file
+                attempts.add(attempt)
+                if name == "release.json":
+                    released.add(attempt)
+                elif name.startswith("part-"):
+                    ref = PartRef(item.key, item.etag)
+                    parts.setdefault(attempt, []).append(ref)
+        frozen = {attempt: tuple(refs) for attempt, refs in parts.items()}
+        return ShardState(committed, tuple(sorted(attempts)), frozenset(released), frozen)
+
+    def past_attempts(self, number: int, state: ShardState) -> list[PastAttempt]:
+        """The earlier attempts with what they claimed and finished."""
+        past = []
+        for attempt in state.attempts:
+            finished = frozenset(
+                row.row_id for row in self.read_parts(state.parts.get(attempt, ()))
+            )
+            counts = True
+            if attempt in state.released:
+                key = layout.release(number, attempt)
+                counts = Release.from_json(self.store.get(key), key).counts
+            past.append(PastAttempt(attempt, self._claimed(number, attempt), finished, counts))
+        return past
+
+    def _claimed(self, number: int, attempt: int) -> tuple[str, ...]:
+        key = layout.claim(number, attempt)
+        try:
+            return tuple(Claim.from_json(self.store.get(key), key).row_ids)
+        except NotFound as error:
+            raise LedgerCorrupt(f"{key} is missing, but the attempt has files") from error
+
+    def read_parts(self, refs: Iterable[PartRef]) -> Iterator[FinishedRow]:
+        """Finished rows in the order they were written."""
+        for ref in refs:
+            for line in self.store.get(ref.key).splitlines():
+                yield FinishedRow.from_json(line, ref.key)
+
+    def claim(self, number: int, claim: Claim) -> bool:
+        """Take the attempt's number; False when another worker has it."""
+        key = layout.claim(number, claim.attempt)
+        try:
+            put_if_absent_or_same(self.store, key, claim.to_json())
+        except AlreadyExists:
+            return False
+        return True
+
+    def write_part(
+        self, number: int, attempt: int, part: int, rows: Sequence[FinishedRow]
+    ) -> PartRef:
+        key = layout.part(number, attempt, part)
+        data = b"".join(row.to_json() + b"\n" for row in rows)
+        return PartRef(key, put_if_absent_or_same(self.store, key, data))
+
+    def release(self, number: int, attempt: int, release: Release) -> None:
+        put_if_absent_or_same(self.store, layout.release(number, attempt), release.to_json())
+
+    def commit(
+        self, number: int, attempt: int, refs: Sequence[PartRef], rows: Sequence[FinishedRow]
+    ) -> bool:
+        """End the shard with `rows`, which `refs` hold. False when somebody else ended it."""
+        ordered = sorted(rows, key=lambda row: row.seq)
+        record = Commit(
+            attempt,
+            list(refs),
+            len(ordered),
+            sum(row.failed for row in ordered),
+            rows_sha256(ordered),
+        )
+        try:
+            put_if_absent_or_same(self.store, layout.commit(number), record.to_json())
+        except AlreadyExists:
+            return False
+        return True
+
+    def read_commit(self, number: int) -> Commit:
+        key = layout.commit(number)
+        return Commit.from_json(self.store.get(key), key)
+
+    def committed_rows(self, plan: ShardPlan) -> list[FinishedRow]:
+        """The rows of a committed shard in input order.
+
+        Raises:
+            LedgerCorrupt: they are not the manifest's rows, or not what was committed.
+        """
+        commit = self.read_commit(plan.number)
+        rows = select_rows(self.read_parts(commit.parts), plan.row_ids)
+        where = layout.commit(plan.number)
+        missing = set(plan.row_ids) - rows.keys()
+        if missing:
+            raise LedgerCorrupt(
+                f"{where}: no answer for {len(missing)} rows: {sorted(missing)[:5]}"
+            )
+        ordered = sorted(rows.values(), key=lambda row: row.seq)
+        if rows_sha256(ordered) != commit.sha256:
+            raise LedgerCorrupt(f"{where}: its parts hold other rows than were committed")
+        return ordered
+
+
+def select_rows(rows: Iterable[FinishedRow], row_ids: Iterable[str]) -> dict[str, FinishedRow]:
+    """One finished row per id, the first written wins; ids that aren't the shard's are dropped."""
+    wanted = set(row_ids)
+    selected: dict[str, FinishedRow] = {}
+    for row in rows:
+        if row.row_id in wanted:
+            selected.setdefault(row.row_id, row)
+    return selected
+
+
+def rows_sha256(rows: Iterable[FinishedRow]) -> str:
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(row.to_json() + b"\n")
+    return digest.hexdigest()

@@ -1,0 +1,152 @@
+"""What the ledger's files hold. JSON at rest, frozen dataclasses in memory.
+
+A reader ignores keys it doesn't know, so that a later version may add some.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Self
+
+import orjson
+
+from neva.errors import NevaError
+from neva.reasons import Reason
+
+
+class LedgerCorrupt(NevaError):
+    """A file of the ledger is not what its writer wrote."""
+
+    reason = Reason.LEDGER_CORRUPT
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    def to_json(self) -> bytes:
+        return orjson.dumps(self, option=orjson.OPT_SORT_KEYS)
+
+    @classmethod
+    def from_json(cls, data: bytes, key: str) -> Self:
+        """Raises LedgerCorrupt naming `key`."""
+        try:
+            return cls._from_dict(orjson.loads(data))
+        except (orjson.JSONDecodeError, TypeError, KeyError, AttributeError) as error:
+            raise LedgerCorrupt(f"{key}: no {cls.__name__}: {error}") from error
+
+    @classmethod
+    def _from_dict(cls, data: dict[str, Any]) -> Self:
+        return cls(**{field.name: data[field.name] for field in dataclasses.fields(cls)})
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRow(_Record):
+    """One line of a shard's input."""
+
+    seq: int  # position among all rows of the prompts file, good and bad: the order of the output
+    line: int  # 1-based line of the prompts file
+    row_id: str
+    question: str
+    media_name: str
+    record: dict[str, Any]  # the user's own object, keys unchanged
+
+
+@dataclass(frozen=True, slots=True)
+class ShardPlan(_Record):
+    """One shard as the manifest fixes it."""
+
+    number: int
+    row_ids: list[str]
+    input_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest(_Record):
+    """What the run is. Everything a worker needs to know, so that messages hold ids only."""
+
+    run_id: str  # names the run's queue and leases
+    job: dict[str, Any]  # the whole job, as its file says it
+    answer_digest: str  # of the part of the spec that answers depend on
+    model_digest: str
+    prompts_sha256: str
+    num_rows: int  # good and rejected
+    num_rejected: int
+    rejected_sha256: str
+    shards: list[ShardPlan]
+
+    @classmethod
+    def _from_dict(cls, data: dict[str, Any]) -> Self:
+        plans = [ShardPlan._from_dict(plan) for plan in data["shards"]]
+        names = [field.name for field in dataclasses.fields(cls) if field.name != "shards"]
+        return cls(**{name: data[name] for name in names}, shards=plans)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim(_Record):
+    """An attempt's right to a shard, and the rows it will answer."""
+
+    attempt: int
+    worker: str
+    row_ids: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Release(_Record):
+    """An attempt's orderly end without a commit."""
+
+    reason: str
+    counts: bool  # against the shard's attempts
+
+
+@dataclass(frozen=True, slots=True)
+class PartRef(_Record):
+    """A part as the commit names it."""
+
+    key: str
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Commit(_Record):
+    """The end of a shard."""
+
+    attempt: int
+    parts: list[PartRef]
+    num_rows: int
+    num_failed: int
+    sha256: str  # of the finished rows' lines in seq order
+
+    @classmethod
+    def _from_dict(cls, data: dict[str, Any]) -> Self:
+        parts = [PartRef._from_dict(part) for part in data["parts"]]
+        rest = {key: data[key] for key in ("attempt", "num_rows", "num_failed", "sha256")}
+        return cls(parts=parts, **rest)
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRow(_Record):
+    """One line of a part: an answer, or the reason why there is none."""
+
+    seq: int
+    row_id: str
+    output: dict[str, Any] | None
+    error: dict[str, Any] | None  # a line of errors.jsonl
+
+    @property
+    def failed(self) -> bool:
+        return self.error is not None
+
+
+def error_line(
+    line: int, record: dict[str, Any] | None, reason: str, message: str
+) -> dict[str, Any]:
+    """A line of errors.jsonl.
+
+    Args:
+        line: 1-based line of the prompts file.
+        record: the user's object, if the line held one.
+    """
+    error = {"line": line, "reason": str(reason), "message": message}
+    if record is None:
+        return {**error, "question_id": None}
+    return {**error, "question_id": record.get("question_id"), "record": record}

@@ -1,0 +1,86 @@
+"""Which media file a record may name: something below `mediaBasePath`, and nothing else.
+
+A name is used literally, byte for byte, by every store. It is refused if it would lead elsewhere,
+and also if it would do so once somebody percent-decoded it or folded its Unicode forms, because a
+name like that has no honest use.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import lru_cache
+from urllib.parse import unquote
+
+from neva.errors import RowError
+from neva.reasons import Reason
+from neva.store.base import InvalidKey, check_key
+
+_MAX_PERCENT_DECODINGS = 4
+# No segment starts with a dot and nothing is unusual: the fast way out for most names.
+_PLAIN_NAME = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9_.-]*/)*[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+_MAX_PLAIN_CHARACTERS = 512
+# `scheme:/…`, the schemes that need no slash, and Windows drives. `12:30.mp4` is a fine name.
+_URL_OR_DRIVE = re.compile(r"(?:[a-z][a-z0-9+.-]*:[/\\]|(?:file|data|https?|s3|gs):|[a-z]:)", re.I)
+
+
+@lru_cache(maxsize=4096)  # rows about one video tend to follow each other
+def normalise_media_name(name: str) -> str:
+    """The relative key of a media file, with `./` and doubled slashes removed.
+
+    Raises:
+        RowError: reason `INVALID_MEDIA_NAME`; the message says what is wrong with the name.
+    """
+    if len(name) <= _MAX_PLAIN_CHARACTERS and _PLAIN_NAME.fullmatch(name):
+        return name
+    if not name.strip():
+        raise _invalid(name, "it is empty")
+    problem = _way_out(name)
+    if problem is not None:
+        raise _invalid(name, problem)
+    for disguise, decoded in _decodings(name):
+        problem = _way_out(decoded)
+        if problem is not None:
+            raise _invalid(name, f"{disguise}, {problem}")
+    if name.endswith("/"):
+        raise _invalid(name, "it names a directory")
+    key = "/".join(segment for segment in name.split("/") if segment not in ("", "."))
+    try:
+        return check_key(key)
+    except InvalidKey as error:
+        raise _invalid(name, error.message.rpartition(": ")[2]) from None
+
+
+def _way_out(name: str) -> str | None:
+    """How the name would lead out of the base directory, or None."""
+    if "\0" in name:
+        return "it holds a NUL character"
+    if "\\" in name:
+        return "it holds a backslash (separate directories with /)"
+    if name.startswith("/"):
+        return "it is absolute (names are relative to mediaBasePath)"
+    if _URL_OR_DRIVE.match(name):
+        return "it is a URL or a drive (names are relative to mediaBasePath)"
+    if ".." in name.split("/"):
+        return "it climbs out with '..'"
+    return None
+
+
+def _decodings(name: str) -> list[tuple[str, str]]:
+    """(what it is, the name) for each reading of the name that differs from it."""
+    found = []
+    folded = unicodedata.normalize("NFKC", name)
+    if folded != name:
+        found.append(("with its Unicode forms folded", folded))
+    decoded = name
+    for _ in range(_MAX_PERCENT_DECODINGS):
+        decoded = unquote(previous := decoded)
+        if decoded == previous:
+            break
+        found.append(("percent-decoded", unicodedata.normalize("NFKC", decoded)))
+    return found
+
+
+def _invalid(name: str, problem: str) -> RowError:
+    shown = name if len(name) <= 100 else f"{name[:100]}…"
+    return RowError(f"media name {shown!r}: {problem}", reason=Reason.INVALID_MEDIA_NAME)

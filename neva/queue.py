@@ -1,0 +1,106 @@
+"""The Celery queue between controller and workers: configuration, message, depth.
+
+Messages hold ids only, as JSON. They are hints: any of them may be lost or come twice, and the
+controller repairs that out of the ledger. The settings below are what makes a GPU shard safe on
+Redis:
+
+* `acks_late` with `reject_on_worker_lost`: a shard whose child was killed goes back to the queue;
+* prefetch off: a shard waits in the queue, where another worker can take it, not in a busy one;
+* a short visibility timeout, prolonged by the lease's heartbeat (`prolong`), and a quick sweep
+  (kombu's default looks for lost messages every 100 s or so);
+* no results, no events: nothing that piles up in Redis.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import redis
+from celery import Celery
+
+TASK_NAME = "neva.run_shard"
+VISIBILITY_TIMEOUT_S = 30
+_UNACKED_INDEX = "unacked_index"  # kombu's sorted set: delivery tag → time of delivery
+_UNACKED = "unacked"
+
+
+@dataclass(frozen=True, slots=True)
+class ShardMessage:
+    """What a task says."""
+
+    run: str
+    shard: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueueDepth:
+    """Messages of one queue that wait, and of the whole broker that are being worked on."""
+
+    ready: int
+    unacked: int
+
+
+def queue_name(run_id: str) -> str:
+    return f"neva.{run_id}"
+
+
+def make_app(redis_url: str, run_id: str) -> Celery:
+    """The Celery application, the same for producer and consumer.
+
+    Args:
+        redis_url: redis://, rediss:// or unix:// (as redis-py spells it).
+    """
+    app = Celery("neva", set_as_current=False)
+    app.conf.update(
+        broker_url=broker_url(redis_url),
+        broker_connection_retry_on_startup=True,
+        broker_transport_options={
+            "visibility_timeout": VISIBILITY_TIMEOUT_S,
+            "unacked_restore_interval": 2,
+            "unacked_restore_throttle": 1,
+            "socket_timeout": 30,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+        },
+        task_default_queue=queue_name(run_id),
+        task_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        task_store_errors_even_if_ignored=False,
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=True,
+        worker_send_task_events=False,
+        worker_hijack_root_logger=False,
+        enable_utc=True,
+    )
+    return app
+
+
+def send(app: Celery, message: ShardMessage) -> None:
+    app.send_task(TASK_NAME, kwargs={"run": message.run, "shard": message.shard})
+
+
+def prolong(client: redis.Redis, delivery_tag: str) -> None:
+    """Tell kombu that the message is still being worked on.
+
+    XX matters: without it a late beat would bring an acknowledged message back to life.
+    """
+    client.zadd(_UNACKED_INDEX, {delivery_tag: time.time()}, xx=True)
+
+
+def depth(client: redis.Redis, run_id: str) -> QueueDepth:
+    pipe = client.pipeline(transaction=False)
+    pipe.llen(queue_name(run_id))
+    pipe.hlen(_UNACKED)
+    ready, unacked = pipe.execute()
+    return QueueDepth(int(ready), int(unacked))
+
+
+def broker_url(redis_url: str) -> str:
+    """The same server in Celery's words."""
+    if redis_url.startswith("unix://"):
+        return redis_url.replace("unix://", "redis+socket://", 1)
+    return redis_url

@@ -1,0 +1,48 @@
+"""Every environment variable the processes read, with its default and unit."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _default_cache_dir() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "neva-batch"
+
+
+class Settings(BaseSettings):
+    """Read from `NEVA_*`. What answers depend on is in the job spec, never here."""
+
+    model_config = SettingsConfigDict(env_prefix="NEVA_", frozen=True)
+
+    redis_url: str | None = Field(None, description="Broker; none starts an embedded one.")
+    lease_ttl_s: float = Field(6.0, gt=0, description="A silent worker loses its shard after it.")
+    heartbeat_s: float = Field(1.0, gt=0, description="Interval of a lease's renewal.")
+    flush_rows: int = Field(16, ge=1, description="Finished rows that make a part.")
+    flush_interval_s: float = Field(2.0, gt=0, description="Longest wait of a finished row.")
+    shards_in_flight: int = Field(2, ge=1, description="Shards a worker handles at a time.")
+    rows_in_flight: int = Field(16, ge=1, description="Rows of one shard at the engine at a time.")
+    max_batch_rows: int = Field(32, ge=1, description="Rows the engine decodes together.")
+    reconcile_interval_s: float = Field(0.5, gt=0, description="Pause of the controller's loop.")
+    media_lookups: int = Field(32, ge=1, description="Media looked up at a time in validation.")
+    drain_s: float = Field(20.0, gt=0, description="Time a stopping worker has to flush.")
+    engine_start_s: float = Field(1800.0, gt=0, description="Longest load of a checkpoint.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the ranks run.")
+    cache_dir: Path = Field(default_factory=_default_cache_dir, description="Downloaded models.")
+    scratch_dir: Path = Field(
+        default_factory=lambda: Path(tempfile.gettempdir()), description="Sockets, media, pixels."
+    )
+    log_level: str = Field("INFO", description="Level of the JSON logs.")
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The settings of this process, read once."""
+    return Settings()

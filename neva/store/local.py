@@ -1,0 +1,67 @@
+"""Local files that appear whole: temporary files beside their target."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from neva.store.base import HIDDEN_NAME_PREFIX, StoreUnavailable
+
+_COPY_BUFFER_BYTES = 1 << 20
+
+
+def write_temporary(directory: Path, source: BinaryIO) -> Path:
+    """Copy a stream to the disk as a hidden file in `directory`; the caller moves it into place."""
+    descriptor, name = tempfile.mkstemp(prefix=HIDDEN_NAME_PREFIX, dir=directory)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            # mkstemp's 0600 would hide outputs from the people who asked for them.
+            os.fchmod(descriptor, 0o666 & ~_UMASK)
+            shutil.copyfileobj(source, stream, _COPY_BUFFER_BYTES)
+            stream.flush()
+            os.fsync(descriptor)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+@contextmanager
+def appearing_whole(path: Path) -> Iterator[BinaryIO]:
+    """A stream to write a downloaded file to, which gets its name when the block succeeds.
+
+    Missing directories are made. Not synced: what is downloaded can be downloaded again.
+
+    Raises:
+        StoreUnavailable: the local disk refuses (full, read-only).
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=HIDDEN_NAME_PREFIX, dir=path.parent)
+        temporary = Path(name)
+        with os.fdopen(descriptor, "wb") as stream:
+            os.fchmod(descriptor, 0o666 & ~_UMASK)
+            yield stream
+        temporary.replace(path)
+    except OSError as error:
+        raise StoreUnavailable(f"can't write {path}: {error.strerror or error}") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _current_umask() -> int:
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask
+
+
+# Read once: the only way to read it is to set it, which is not safe in a threaded process.
+_UMASK = _current_umask()

@@ -1,0 +1,77 @@
+"""The boto3 clients: one per process and environment, made again after a fork.
+
+Everything is configured the standard way: credentials by boto3's chain, another endpoint by
+AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL (or the profile).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import boto3.session
+import botocore.session
+from botocore.config import Config
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_CONNECT_TIMEOUT_S = 5
+_READ_TIMEOUT_S = 30
+_MAX_ATTEMPTS = 5
+_MAX_CONNECTIONS = 32
+_AWS_DOMAINS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
+
+Environment = tuple[tuple[str, str], ...]
+
+_clients: dict[Environment, S3Client] = {}
+_lock = threading.Lock()
+_inherited: list[dict[Environment, S3Client]] = []
+
+
+def current_environment() -> Environment:
+    """The AWS_ variables, which decide endpoint and credentials: what a client is shared by."""
+    return tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
+
+
+def shared_client(environment: Environment) -> S3Client:
+    """This process's client for the environment, made on first use. Safe between threads."""
+    with _lock:
+        client = _clients.get(environment)
+        if client is None:
+            client = _clients[environment] = _new_client()
+        return client
+
+
+def _new_client() -> S3Client:
+    core = botocore.session.get_session()
+    session = boto3.session.Session(botocore_session=core)
+    config = Config(
+        connect_timeout=_CONNECT_TIMEOUT_S,
+        read_timeout=_READ_TIMEOUT_S,
+        retries={"mode": "standard", "total_max_attempts": _MAX_ATTEMPTS},
+        max_pool_connections=_MAX_CONNECTIONS,
+        tcp_keepalive=True,
+        user_agent_extra="neva-batch",
+    )
+    client: S3Client = session.client("s3", config=config)
+    host = urlsplit(client.meta.endpoint_url).hostname or ""
+    chosen_style = core.get_scoped_config().get("s3", {}).get("addressing_style")
+    if chosen_style is None and not host.endswith(_AWS_DOMAINS):
+        # Other servers seldom have a DNS name per bucket.
+        client = session.client("s3", config=config.merge(Config(s3={"addressing_style": "path"})))
+    return client
+
+
+def _forget_clients() -> None:
+    """In a forked child: neither the parent's sockets nor its locks may be touched."""
+    global _clients, _lock
+    # Kept, not dropped: closing the pools could wait for a lock that was held while forking.
+    _inherited.append(_clients)
+    _clients = {}
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget_clients)

@@ -1,0 +1,5 @@
+"""Fixtures shared by all tests come from the plugins in tests/support."""
+
+from __future__ import annotations
+
+pytest_plugins = ["tests.support.s3"]

@@ -1,0 +1,5 @@
+"""`python -m worker` is `neva worker`."""
+
+from worker.cli import app
+
+app()

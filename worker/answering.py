@@ -1,0 +1,267 @@
+"""Answers a window of rows: media in, requests to the engine, finished rows out.
+
+One thread. The media of the next rows are prepared while the engine works on the rows before, at
+most `rows_in_flight` ahead. A row that can't be answered becomes a failed row with its reason; the
+others go on. Rows that were in an engine that died are asked again, each alone (`EngineTurn`): the
+one that kills it again and again is given up.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+
+import structlog
+
+from neva.errors import NevaError, RowError
+from neva.ledger import FinishedRow, ShardRow
+from neva.prompting import Prompt
+from neva.reasons import Reason
+from neva.row_prompt import RowPrompts
+from worker.engine.client import EngineClient, EngineLost
+from worker.engine.protocol import (
+    GenerateRequest,
+    GenerateResult,
+    Outcome,
+    RequestFailed,
+    SamplingParams,
+)
+from worker.engine_turn import EngineTurn
+from worker.media.prepare import MediaPreparer, PreparedMedia
+from worker.outputs import OutputWriter, failed
+
+log = structlog.get_logger()
+
+_POLL_S = 0.05
+_WAIT_FOR_ENGINE_S = 1.0
+
+
+class Interrupted(NevaError):
+    """The worker is draining, or lost the shard: what is finished is kept, the rest is not."""
+
+    reason = Reason.DRAINED
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A row on its way."""
+
+    row: ShardRow
+    prompt: Prompt
+    media: PreparedMedia
+    num_engine_deaths: int = 0  # while it was alone in the engine
+
+
+@dataclass(frozen=True, slots=True)
+class Answerer:
+    """Everything needed to answer rows of one job.
+
+    Attributes:
+        max_attempts: engines a row may kill, and times a transient failure is tried again.
+        engine_start_s: how long to wait for an engine that is not there.
+    """
+
+    engine: EngineClient
+    turn: EngineTurn
+    media: MediaPreparer
+    prompts: RowPrompts
+    outputs: OutputWriter
+    sampling: SamplingParams
+    rows_in_flight: int
+    max_attempts: int
+    engine_start_s: float
+
+    def answer(
+        self,
+        rows: Iterable[ShardRow],
+        attempt: int,
+        finish: Callable[[FinishedRow], None],
+        tick: Callable[[], None],
+    ) -> None:
+        """Answer `rows`, which come grouped by media.
+
+        Args:
+            finish: takes each finished row, in any order.
+            tick: called many times a second; raises to interrupt.
+        """
+        _Run(self, attempt, finish, tick).run(rows)
+
+
+@dataclass(slots=True)
+class _Run:
+    """One call of `Answerer.answer`."""
+
+    job: Answerer
+    attempt: int
+    finish: Callable[[FinishedRow], None]
+    tick: Callable[[], None]
+    in_flight: dict[str, _Asked] = field(default_factory=dict)
+    suspects: deque[_Asked] = field(default_factory=deque)
+    users: dict[str, int] = field(default_factory=dict)  # pixel file → rows that need it
+
+    def run(self, rows: Iterable[ShardRow]) -> None:
+        try:
+            for asked in self._prepared(rows):
+                self._make_room()
+                self._submit(asked)
+                self._collect(0)
+                if self.suspects:
+                    self._settle()
+            self._settle()
+        finally:
+            self.job.turn.leave()
+            for path in self.users:
+                Path(path).unlink(missing_ok=True)
+
+    def _settle(self) -> None:
+        """Finish every row that was submitted."""
+        while self.in_flight or self.suspects:
+            if self.in_flight:
+                self._collect(_POLL_S)
+            else:
+                self.job.turn.leave()
+                self._ask_alone(self.suspects.popleft())
+
+    def _prepared(self, rows: Iterable[ShardRow]) -> Iterator[_Asked]:
+        for name, group in groupby(rows, key=lambda row: row.media_name):
+            self.tick()
+            asked_rows = list(group)
+            try:
+                media = self._prepare(name)
+            except RowError as error:
+                for row in asked_rows:
+                    self.finish(failed(row, error.reason, error.message))
+                continue
+            self.users[media.ref.path] = self.users.get(media.ref.path, 0) + len(asked_rows)
+            for row in asked_rows:
+                try:
+                    prompt = self.job.prompts.build(row.question)
+                except RowError as error:
+                    self._finish(media, failed(row, error.reason, error.message))
+                    continue
+                yield _Asked(row, prompt, media)
+
+    def _prepare(self, name: str) -> PreparedMedia:
+        try:
+            return self.job.media.prepare(name)
+        except NevaError as error:
+            if error.reason == Reason.OBJECT_NOT_FOUND:
+                # It was there when the job was validated.
+                raise RowError(error.message, reason=Reason.MEDIA_NOT_FOUND) from error
+            raise
+
+    def _make_room(self) -> None:
+        """Wait until one more row may be in flight, and this process may use the engine."""
+        while len(self.in_flight) >= self.job.rows_in_flight:
+            self._collect(_POLL_S)
+        while not self.job.turn.share():
+            # Somebody wants the engine alone: finish what is in it and step aside.
+            if self.in_flight:
+                self._collect(_POLL_S)
+            else:
+                self.job.turn.leave()
+                self.tick()
+                time.sleep(_POLL_S)
+
+    def _submit(self, asked: _Asked) -> None:
+        self._wait_for_engine()
+        self.in_flight[asked.row.row_id] = asked
+        try:
+            self.job.engine.submit(self._request(asked))
+        except EngineLost as lost:
+            self._engine_died(lost)
+
+    def _request(self, asked: _Asked) -> GenerateRequest:
+        return GenerateRequest(
+            request_id=asked.row.row_id,
+            row_key=asked.row.row_id,
+            before_ids=asked.prompt.before_ids,
+            num_media_tokens=asked.prompt.num_media_tokens,
+            after_ids=asked.prompt.after_ids,
+            media=asked.media.ref,
+            sampling=self.job.sampling,
+        )
+
+    def _collect(self, timeout_s: float) -> None:
+        self.tick()
+        try:
+            outcomes = self.job.engine.poll(timeout_s)
+        except EngineLost as lost:
+            self._engine_died(lost)
+            return
+        for outcome in outcomes:
+            asked = self.in_flight.pop(outcome.request_id, None)
+            if asked is not None:
+                self._take(asked, outcome)
+
+    def _take(self, asked: _Asked, outcome: Outcome) -> None:
+        if isinstance(outcome, GenerateResult):
+            row = self.job.outputs.answered(
+                asked.row, asked.prompt, outcome, asked.media.frames, self.attempt
+            )
+            self._finish(asked.media, row)
+        elif isinstance(outcome, RequestFailed) and outcome.retryable:
+            self._suspect(asked, outcome.reason, outcome.message)
+        else:
+            self._finish(asked.media, failed(asked.row, outcome.reason, outcome.message))
+
+    def _finish(self, media: PreparedMedia, row: FinishedRow) -> None:
+        path = media.ref.path
+        self.users[path] -= 1
+        if not self.users[path]:
+            del self.users[path]
+            Path(path).unlink(missing_ok=True)
+        self.finish(row)
+
+    def _engine_died(self, lost: EngineLost) -> None:
+        log.warning("engine lost", error=lost.message, rows=len(self.in_flight))
+        self.suspects.extend(self.in_flight.values())
+        self.in_flight.clear()
+        self.job.turn.leave()
+
+    def _ask_alone(self, asked: _Asked) -> None:
+        """Ask one row with the engine to itself, until it is answered or given up."""
+        while not self.job.turn.take_alone():
+            self.tick()
+            time.sleep(_POLL_S)
+        self._wait_for_engine()
+        self.in_flight[asked.row.row_id] = asked
+        try:
+            self.job.engine.submit(self._request(asked))
+            while asked.row.row_id in self.in_flight:
+                self.tick()
+                for outcome in self.job.engine.poll(_POLL_S):
+                    if self.in_flight.pop(outcome.request_id, None) is not None:
+                        self._take(asked, outcome)
+        except EngineLost as lost:
+            del self.in_flight[asked.row.row_id]
+            self._suspect(asked, Reason.ENGINE_CRASHED, lost.message)
+        finally:
+            self.job.turn.leave()
+
+    def _suspect(self, asked: _Asked, reason: Reason, message: str) -> None:
+        asked.num_engine_deaths += 1
+        if asked.num_engine_deaths < self.job.max_attempts:
+            self.suspects.append(asked)
+            return
+        words = f"{message} ({asked.num_engine_deaths} times with this row alone)"
+        self._finish(asked.media, failed(asked.row, reason, words))
+
+    def _wait_for_engine(self) -> None:
+        """Return once an engine answers. Only its absence is waited for, not its work."""
+        if self.in_flight:
+            return
+        deadline_s = time.monotonic() + self.job.engine_start_s
+        while True:
+            self.tick()
+            try:
+                self.job.engine.status(_WAIT_FOR_ENGINE_S)
+            except EngineLost:
+                if time.monotonic() > deadline_s:
+                    raise
+                continue
+            return

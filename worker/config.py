@@ -1,0 +1,52 @@
+"""What the supervisor tells the processes it starts, as a file in its scratch directory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+from pydantic import TypeAdapter
+
+CONFIG_FILE = "worker.json"
+DRAINING_FILE = "draining"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConfig:
+    """One worker.
+
+    Attributes:
+        worker_id: unique per start; stands in claims and logs.
+        scratch_dir: private to this start: sockets, downloads, flags.
+        pixels_dir: private to this start, in shared memory where there is some.
+    """
+
+    worker_id: str
+    output_uri: str
+    redis_url: str
+    model_dir: Path
+    scratch_dir: Path
+    pixels_dir: Path
+
+    @property
+    def engine_socket(self) -> Path:
+        return self.scratch_dir / "engine.sock"
+
+    @property
+    def draining(self) -> bool:
+        """The worker is about to stop: flush, release, take nothing new."""
+        return (self.scratch_dir / DRAINING_FILE).exists()
+
+    def write(self) -> Path:
+        path = self.scratch_dir / CONFIG_FILE
+        path.write_bytes(orjson.dumps(self, default=str))
+        return path
+
+
+_config: TypeAdapter[WorkerConfig] = TypeAdapter(WorkerConfig)
+
+
+def read_worker_config(path: Path) -> WorkerConfig:
+    """What `WorkerConfig.write` wrote."""
+    return _config.validate_json(path.read_bytes())

@@ -1,0 +1,164 @@
+"""The Celery worker of a pod: a prefork pool whose children each work on one shard at a time.
+
+Started by the supervisor as `python -m worker.consumer CONFIG`. The children hold no CUDA and
+import no torch; they decode, and talk to the engine over its socket. A child that dies takes its
+shard's lease with it, nothing else.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import redis
+import structlog
+from celery import Task
+from celery.exceptions import Reject
+from celery.signals import setup_logging, worker_process_init
+
+from neva import queue
+from neva.errors import ConfigError, NevaError
+from neva.lease import Leases
+from neva.ledger import Ledger, Manifest, ShardPlan
+from neva.logs import configure_logging
+from neva.model_profile import read_model_profile
+from neva.process import die_with_parent
+from neva.row_prompt import RowPrompts
+from neva.settings import settings
+from neva.spec import Inference, JobSpec, VideoNevaJob
+from neva.store import open_store
+from neva.templates import get_template
+from neva.tokens import Tokenizer
+from worker.answering import Answerer
+from worker.config import WorkerConfig, read_worker_config
+from worker.engine.client import EngineClient
+from worker.engine.protocol import SamplingParams
+from worker.engine_turn import EngineTurn
+from worker.media.prepare import MediaPreparer
+from worker.media.preprocess import from_profile
+from worker.outputs import OutputWriter
+from worker.shard import Outcome, ShardWorker
+
+log = structlog.get_logger()
+
+
+def read_run(output_uri: str) -> tuple[Manifest, JobSpec]:
+    """The manifest of the run a worker serves, and its spec.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    manifest = Ledger(open_store(output_uri)).read_manifest()
+    if manifest is None:
+        raise ConfigError(f"{output_uri}: no manifest.json there; the job was never split")
+    return manifest, VideoNevaJob.model_validate(manifest.job).spec
+
+
+class Child:
+    """What one pool process keeps between shards. Made after the fork, on the first message."""
+
+    def __init__(self, config: WorkerConfig) -> None:
+        manifest, spec = read_run(config.output_uri)
+        self.run_id = manifest.run_id
+        self._plans: dict[int, ShardPlan] = {plan.number: plan for plan in manifest.shards}
+        profile = read_model_profile(config.model_dir)
+        tokenizer = Tokenizer.from_directory(config.model_dir)
+        output = open_store(config.output_uri)
+        client = redis.Redis.from_url(config.redis_url)
+        prompts = RowPrompts(spec, profile, tokenizer)
+        answerer = Answerer(
+            engine=EngineClient(config.engine_socket),
+            turn=EngineTurn(config.scratch_dir),
+            media=MediaPreparer(
+                media=open_store(spec.media_base_path, confined=True),
+                output=output,
+                preprocess=from_profile(profile),
+                media_type=spec.media_type,
+                num_frames=prompts.num_frames,
+                splice_single_frame=spec.inference.splice_single_frame,
+                downloads_dir=config.scratch_dir,
+                pixels_dir=config.pixels_dir,
+            ),
+            prompts=prompts,
+            outputs=OutputWriter(
+                tokenizer, get_template(profile.template), spec.model.uri, manifest.model_digest
+            ),
+            sampling=sampling_params(spec.inference),
+            rows_in_flight=settings().rows_in_flight,
+            max_attempts=spec.failure.max_attempts,
+            engine_start_s=settings().engine_start_s,
+        )
+        self._worker = ShardWorker(
+            config=config,
+            settings=settings(),
+            ledger=Ledger(output),
+            leases=Leases(client, manifest.run_id, settings().lease_ttl_s),
+            client=client,
+            answerer=answerer,
+            max_attempts=spec.failure.max_attempts,
+        )
+
+    def run(self, shard: int, delivery_tag: str | None) -> Outcome:
+        return self._worker.run(self._plans[shard], delivery_tag)
+
+
+def sampling_params(inference: Inference) -> SamplingParams:
+    """The job's `inference` block in the engine's words."""
+    return SamplingParams(
+        greedy=inference.greedy,
+        temperature=inference.temperature,
+        top_k=inference.top_k,
+        top_p=inference.top_p,
+        repetition_penalty=inference.repetition_penalty,
+        max_new_tokens=inference.tokens_to_generate,
+        min_new_tokens=inference.min_tokens_to_generate,
+        stop_strings=inference.end_strings,
+        seed=inference.seed,
+    )
+
+
+def main() -> None:
+    config = read_worker_config(Path(sys.argv[1]))
+    setup_logging.connect(_keep_logging, weak=False)
+    worker_process_init.connect(_tie_to_consumer, weak=False)
+    configure_logging()
+    die_with_parent()
+    manifest, _ = read_run(config.output_uri)
+    app = queue.make_app(config.redis_url, manifest.run_id)
+    child = lru_cache(maxsize=1)(lambda: Child(config))
+
+    def run_shard(task: Task, run: str, shard: int) -> None:
+        if config.draining:
+            raise Reject("draining", requeue=True)
+        if run != manifest.run_id:
+            log.warning("message of another run dropped", run=run)
+            return
+        try:
+            outcome = child().run(shard, task.request.properties.get("delivery_tag"))
+        except NevaError as error:
+            # The controller sees a shard without lease and sends it again.
+            log.error("shard left", shard=shard, reason=error.reason, error=error.message)
+            return
+        log.info("shard", shard=shard, outcome=outcome.value)
+        if outcome is Outcome.DRAINED:
+            raise Reject("draining", requeue=True)
+
+    app.task(bind=True, name=queue.TASK_NAME)(run_shard)
+    arguments = ["worker", "--pool=prefork", f"--concurrency={settings().shards_in_flight}"]
+    arguments += [f"--hostname={config.worker_id}@%h", "--loglevel=WARNING"]
+    arguments += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+    app.worker_main(arguments)
+
+
+def _keep_logging(**_: Any) -> None:
+    """Being connected is what keeps Celery from replacing our logging."""
+
+
+def _tie_to_consumer(**_: Any) -> None:
+    die_with_parent()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""Put one rank's engine together from a model directory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from neva.model_profile import read_model_profile
+from neva.tokens import Tokenizer
+from worker.engine.admission import ModelLimits
+from worker.engine.device import DTYPE_OF_PRECISION
+from worker.engine.distributed import Ranks
+from worker.engine.engine import Engine
+from worker.engine.feature_cache import FeatureCache
+from worker.engine.hf_llava import load_language_model, open_llava_weights
+from worker.engine.hf_llava_config import read_llava_shape
+from worker.engine.language_model import LanguageModel, build_gpt_model
+from worker.engine.launch import EngineConfig
+from worker.engine.sampler import VocabParallelSampler
+from worker.engine.scheduler import Scheduler
+from worker.engine.vision import build_vision_encoder
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedEngine:
+    engine: Engine
+    limits: ModelLimits
+
+
+def load_engine(config: EngineConfig, ranks: Ranks) -> LoadedEngine:
+    """Read the model directory onto this rank.
+
+    Raises:
+        ConfigError: the directory is incomplete, inconsistent or of a kind that is not supported.
+    """
+    profile = read_model_profile(config.model_dir)
+    tokenizer = Tokenizer.from_directory(config.model_dir)
+    shape = read_llava_shape(config.model_dir)
+    dtype = DTYPE_OF_PRECISION[config.precision]
+    gpt = build_gpt_model(shape.language, ranks.size, dtype)
+    with open_llava_weights(config.model_dir, shape) as weights:
+        load_language_model(gpt, weights, shape.language, ranks.rank, ranks.size)
+        vision = build_vision_encoder(shape, weights, dtype, ranks)
+    language_model = LanguageModel(
+        gpt.to(ranks.device),
+        shape.language,
+        max_batch_rows=config.max_batch_rows,
+        dtype=dtype,
+        device=ranks.device,
+    )
+    engine = Engine(
+        language_model=language_model,
+        vision=vision,
+        features=FeatureCache(config.vision_cache_embeddings),
+        scheduler=Scheduler(config.max_batch_rows, config.max_prefill_tokens),
+        sampler=VocabParallelSampler(
+            min(tokenizer.vocab_size, shape.language.vocab_size), profile.eos_token_ids, ranks
+        ),
+        tokenizer=tokenizer,
+        eos_ids=profile.eos_token_ids,
+    )
+    limits = ModelLimits(
+        context_tokens=shape.language.context_tokens,
+        vocab_size=shape.language.vocab_size,
+        tokens_per_frame=shape.vision.tokens_per_frame,
+        num_channels=shape.vision.num_channels,
+        image_size=shape.vision.image_size,
+    )
+    return LoadedEngine(engine, limits)

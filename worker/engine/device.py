@@ -1,0 +1,37 @@
+"""The one place where a device is chosen; everything else takes it from its tensors."""
+
+from __future__ import annotations
+
+import torch
+
+from neva.errors import ConfigError
+from worker.engine.launch import DeviceKind, Precision
+
+DTYPE_OF_PRECISION: dict[Precision, torch.dtype] = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
+
+
+def choose_device(kind: DeviceKind, rank: int, num_ranks: int) -> torch.device:
+    """The device of one rank; all ranks of an engine are on one machine.
+
+    Raises:
+        ConfigError: CUDA was asked for, or is there, but not for every rank.
+    """
+    if kind == "cpu" or (kind == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    num_gpus = torch.cuda.device_count()
+    if num_gpus < num_ranks:
+        raise ConfigError(
+            f"tensor parallel size {num_ranks} needs {num_ranks} GPUs: {num_gpus} here"
+        )
+    device = torch.device("cuda", rank)
+    torch.cuda.set_device(device)
+    return device
+
+
+def collective_backend(device: torch.device) -> str:
+    """The torch.distributed backend for tensors of this device."""
+    return "nccl" if device.type == "cuda" else "gloo"

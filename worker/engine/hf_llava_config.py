@@ -1,0 +1,115 @@
+"""Read the architecture of a Hugging Face LLaVA directory, or say what of it is not supported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import LlavaConfig
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+from neva.errors import ConfigError
+from neva.reasons import Reason
+from worker.engine.architecture import LanguageShape, LlavaShape, VisionShape
+
+# Others ("dynamic", "longrope") change with the length of the sequence.
+_ROTARY_TYPES = ("default", "linear", "llama3")
+
+
+def read_llava_shape(directory: Path) -> LlavaShape:
+    """The architecture, from config.json.
+
+    Raises:
+        ConfigError: INVALID_CHECKPOINT, no usable config.json; UNSUPPORTED_MODEL, another
+            architecture, or parts of this one that the engine does not have: all are named.
+    """
+    file = directory / "config.json"
+    try:
+        raw, _ = LlavaConfig.get_config_dict(str(directory), local_files_only=True)
+        if raw.get("model_type") != "llava":
+            raise _unsupported(file, [f"model_type {raw.get('model_type')!r} (only 'llava')"])
+        config: Any = LlavaConfig.from_dict(raw)
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(
+            f"{file} can't be read: {error}", reason=Reason.INVALID_CHECKPOINT
+        ) from error
+    problems = _problems(config)
+    if problems:
+        raise _unsupported(file, problems)
+    return LlavaShape(_language_shape(config), _vision_shape(config))
+
+
+def _problems(config: Any) -> list[str]:
+    text, vision = config.text_config, config.vision_config
+    checks: list[tuple[str, object, tuple[object, ...]]] = [
+        ("text_config.model_type", text.model_type, ("llama",)),
+        ("vision_config.model_type", vision.model_type, ("clip_vision_model",)),
+        ("projector_hidden_act", config.projector_hidden_act, ("gelu",)),
+        (
+            "vision_feature_select_strategy",
+            config.vision_feature_select_strategy,
+            ("default", "full"),
+        ),
+    ]
+    if text.model_type == "llama":
+        checks += [
+            ("text_config.hidden_act", text.hidden_act, ("silu",)),
+            ("text_config.attention_bias", text.attention_bias, (False,)),
+            ("text_config.mlp_bias", text.mlp_bias, (False,)),
+            (
+                "text_config.rope_parameters.rope_type",
+                text.rope_parameters["rope_type"],
+                _ROTARY_TYPES,
+            ),
+        ]
+    problems = [
+        f"{name} {found!r} (only {' or '.join(repr(w) for w in wanted)})"
+        for name, found, wanted in checks
+        if found not in wanted
+    ]
+    layer, num_layers = config.vision_feature_layer, vision.num_hidden_layers
+    if not isinstance(layer, int) or not -num_layers - 1 <= layer <= num_layers:
+        problems.append(f"vision_feature_layer {layer!r} (only one of {num_layers} layers)")
+    return problems
+
+
+def _language_shape(config: Any) -> LanguageShape:
+    text = config.text_config
+    rotary = LlamaRotaryEmbedding(text)
+    return LanguageShape(
+        num_layers=text.num_hidden_layers,
+        hidden_size=text.hidden_size,
+        ffn_size=text.intermediate_size,
+        num_heads=text.num_attention_heads,
+        num_kv_heads=text.num_key_value_heads,
+        head_dim=text.head_dim,
+        vocab_size=text.vocab_size,
+        context_tokens=text.max_position_embeddings,
+        norm_epsilon=text.rms_norm_eps,
+        inverse_frequencies=tuple(rotary.inv_freq.tolist()),
+        rotary_scaling=float(rotary.attention_scaling),
+        # The outer key says whether LlavaForConditionalGeneration's own head is tied.
+        ties_embeddings=bool(config.tie_word_embeddings),
+    )
+
+
+def _vision_shape(config: Any) -> VisionShape:
+    vision, layer = config.vision_config, config.vision_feature_layer
+    return VisionShape(
+        clip=vision,
+        image_size=vision.image_size,
+        patch_size=vision.patch_size,
+        num_channels=vision.num_channels,
+        hidden_size=vision.hidden_size,
+        # Hidden state 0 is the embeddings, n the output of layer n.
+        num_layers_used=layer if layer >= 0 else vision.num_hidden_layers + 1 + layer,
+        drops_cls=config.vision_feature_select_strategy == "default",
+        projector_bias=config.multimodal_projector_bias,
+    )
+
+
+def _unsupported(file: Path, problems: list[str]) -> ConfigError:
+    return ConfigError(
+        f"{file} describes a model that is not supported: {'; '.join(problems)}",
+        reason=Reason.UNSUPPORTED_MODEL,
+    )

@@ -1,0 +1,74 @@
+"""Names and shapes of the tensors in a Hugging Face LLaVA directory.
+
+Two generations of names are in use for the same tensors. Ours ("canonical") have neither's
+wrapper: `language_model.layers.0…`, `lm_head.weight`, `vision_tower.encoder…`,
+`multi_modal_projector.linear_1…`.
+"""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from transformers import CLIPVisionModel
+
+from worker.engine.architecture import LlavaShape
+
+# Buffers that older versions of transformers stored although they follow from the configuration.
+_DERIVED_BUFFERS = re.compile(r"(rotary_emb\.inv_freq|embeddings\.position_ids)$")
+
+_RENAMES = (
+    # transformers >= 4.52 wraps everything but the head in `model.`
+    (re.compile(r"^model\.(?=language_model\.|vision_tower\.|multi_modal_projector\.)"), ""),
+    # before, the language model was a whole LlamaForCausalLM
+    (re.compile(r"^language_model\.model\."), "language_model."),
+    (re.compile(r"^language_model\.lm_head\."), "lm_head."),
+    # transformers < 5 had one more level in the tower
+    (re.compile(r"^vision_tower\.vision_model\."), "vision_tower."),
+)
+
+
+def canonical_name(name: str) -> str | None:
+    """Our name of a tensor in a file; None for a buffer that follows from the configuration."""
+    if _DERIVED_BUFFERS.search(name):
+        return None
+    for pattern, replacement in _RENAMES:
+        name = pattern.sub(replacement, name)
+    return name
+
+
+def expected_shapes(shape: LlavaShape) -> dict[str, tuple[int, ...]]:
+    """Canonical name and shape of every tensor that the architecture has."""
+    text, vision = shape.language, shape.vision
+    hidden = text.hidden_size
+    query_size = text.num_heads * text.head_dim
+    kv_size = text.num_kv_heads * text.head_dim
+    shapes: dict[str, tuple[int, ...]] = {
+        "language_model.embed_tokens.weight": (text.vocab_size, hidden),
+        "language_model.norm.weight": (hidden,),
+        "multi_modal_projector.linear_1.weight": (hidden, vision.hidden_size),
+        "multi_modal_projector.linear_2.weight": (hidden, hidden),
+    }
+    if not text.ties_embeddings:
+        shapes["lm_head.weight"] = (text.vocab_size, hidden)
+    if vision.projector_bias:
+        shapes["multi_modal_projector.linear_1.bias"] = (hidden,)
+        shapes["multi_modal_projector.linear_2.bias"] = (hidden,)
+    for layer in range(text.num_layers):
+        prefix = f"language_model.layers.{layer}."
+        shapes |= {
+            prefix + "input_layernorm.weight": (hidden,),
+            prefix + "post_attention_layernorm.weight": (hidden,),
+            prefix + "self_attn.q_proj.weight": (query_size, hidden),
+            prefix + "self_attn.k_proj.weight": (kv_size, hidden),
+            prefix + "self_attn.v_proj.weight": (kv_size, hidden),
+            prefix + "self_attn.o_proj.weight": (hidden, query_size),
+            prefix + "mlp.gate_proj.weight": (text.ffn_size, hidden),
+            prefix + "mlp.up_proj.weight": (text.ffn_size, hidden),
+            prefix + "mlp.down_proj.weight": (hidden, text.ffn_size),
+        }
+    with torch.device("meta"):  # shapes without memory
+        tower = CLIPVisionModel(vision.clip)
+    for name, parameter in tower.named_parameters():
+        shapes[f"vision_tower.{name}"] = tuple(parameter.shape)
+    return shapes

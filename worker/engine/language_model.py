@@ -1,0 +1,174 @@
+"""The tensor-parallel LLaMA: megatron-core's GPTModel with our attention, cache and steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.nn.functional import silu
+
+from neva.errors import ConfigError
+from worker.engine.architecture import LanguageShape
+from worker.engine.attention import (
+    CachedSelfAttention,
+    DecodeContext,
+    PrefillContext,
+    RotaryTable,
+    StepContext,
+)
+from worker.engine.kv_cache import SlotKVCache
+from worker.engine.megatron_api import (
+    GPTModel,
+    IdentityOp,
+    TransformerConfig,
+    get_gpt_layer_local_spec,
+)
+
+_VOCAB_MULTIPLE = 128  # megatron pads the vocabulary to this times the tensor parallel size
+
+
+def padded_vocab_size(vocab_size: int, tensor_parallel_size: int) -> int:
+    """Rows of the embedding over all ranks, padding included."""
+    multiple = _VOCAB_MULTIPLE * tensor_parallel_size
+    return -(-vocab_size // multiple) * multiple
+
+
+def build_gpt_model(shape: LanguageShape, tensor_parallel_size: int, dtype: torch.dtype) -> Any:
+    """This rank's part of the model, on the CPU, its weights uninitialised.
+
+    Raises:
+        ConfigError: the model can't be split that way.
+    """
+    _check_divisible(shape, tensor_parallel_size)
+    transformer = TransformerConfig(
+        num_layers=shape.num_layers,
+        hidden_size=shape.hidden_size,
+        ffn_hidden_size=shape.ffn_size,
+        num_attention_heads=shape.num_heads,
+        # Fewer kv heads than ranks: repeated at load, where megatron would gather them per layer.
+        num_query_groups=max(shape.num_kv_heads, tensor_parallel_size),
+        kv_channels=shape.head_dim,
+        normalization="RMSNorm",
+        layernorm_epsilon=shape.norm_epsilon,
+        gated_linear_unit=True,
+        activation_func=silu,
+        add_bias_linear=False,
+        attention_dropout=0.0,
+        hidden_dropout=0.0,
+        tensor_model_parallel_size=tensor_parallel_size,
+        params_dtype=dtype,
+        bf16=dtype == torch.bfloat16,
+        fp16=dtype == torch.float16,
+        # The default initialisation allocates on CUDA and wants CUDA's random state tracker.
+        use_cpu_initialization=True,
+        perform_initialization=False,
+        # Fused kernels are torch.compile'd or CUDA only.
+        bias_activation_fusion=False,
+        bias_dropout_fusion=False,
+        masked_softmax_fusion=False,
+        persist_layer_norm=False,
+        cuda_graph_scope=[],  # its default warns that it is deprecated
+    )
+    spec = get_gpt_layer_local_spec(normalization="RMSNorm")
+    attention = spec.submodules.self_attention
+    attention.module = CachedSelfAttention
+    attention.submodules.core_attention = IdentityOp  # ours takes its place
+    model = GPTModel(
+        transformer,
+        spec,
+        vocab_size=padded_vocab_size(shape.vocab_size, tensor_parallel_size),
+        max_sequence_length=shape.context_tokens,
+        position_embedding_type="none",  # rotary embedding happens in the step context
+        share_embeddings_and_output_weights=False,
+    )
+    for module in model.modules():
+        if isinstance(module, torch.nn.RMSNorm):
+            module.to(dtype)  # it ignores params_dtype
+    return model.eval().requires_grad_(False)
+
+
+def _check_divisible(shape: LanguageShape, size: int) -> None:
+    kv_heads = shape.num_kv_heads
+    problems = [
+        f"{name} ({count})"
+        for name, count, divisible in (
+            ("attention heads", shape.num_heads, shape.num_heads % size == 0),
+            ("key-value heads", kv_heads, kv_heads % size == 0 or size % kv_heads == 0),
+            ("intermediate size", shape.ffn_size, shape.ffn_size % size == 0),
+        )
+        if not divisible
+    ]
+    if problems:
+        raise ConfigError(
+            f"the model can't be split over {size} ranks: {', '.join(problems)} not divisible"
+        )
+
+
+class LanguageModel:
+    """Prefill and decode over a slot cache; logits stay split over the ranks by vocabulary.
+
+    Every method is collective: all ranks call it with equal arguments.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        shape: LanguageShape,
+        *,
+        max_batch_rows: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self._model = model
+        self._dtype = dtype
+        self._device = device
+        self.vocab_size: int = shape.vocab_size
+        self._rotary = RotaryTable(
+            torch.tensor(shape.inverse_frequencies, device=device),
+            shape.rotary_scaling,
+            shape.context_tokens,
+        )
+        first_attention = model.decoder.layers[0].self_attention
+        self.cache = SlotKVCache(
+            num_layers=shape.num_layers,
+            num_kv_heads=first_attention.num_query_groups_per_partition,
+            head_dim=shape.head_dim,
+            max_rows=max_batch_rows,
+            dtype=dtype,
+            device=device,
+        )
+
+    def embed(self, token_ids: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Embeddings (rows, tokens, hidden) of equally many ids a row."""
+        ids = torch.tensor(token_ids, dtype=torch.long, device=self._device)
+        embeddings: torch.Tensor = self._model.embedding.word_embeddings(ids)
+        return embeddings
+
+    def prefill(self, embeddings: torch.Tensor, first_slot: int) -> torch.Tensor:
+        """Compute whole prompts into the slots from `first_slot` on, which must be reserved.
+
+        embeddings: (rows, tokens, hidden). Returns the last position's logits on this rank,
+        (rows, vocabulary / ranks).
+        """
+        num_tokens = embeddings.size(1)
+        context = PrefillContext(self.cache, self._rotary, first_slot, num_tokens, self._dtype)
+        return self._forward(embeddings, context)
+
+    def decode(self, last_ids: Sequence[int], positions: Sequence[int]) -> torch.Tensor:
+        """One token for each row in slots 0 … rows-1.
+
+        last_ids: each row's newest token; positions: that token's place. Returns logits on this
+        rank, (rows, vocabulary / ranks).
+        """
+        context = DecodeContext(self.cache, self._rotary, list(positions), self._dtype)
+        return self._forward(self.embed([[token] for token in last_ids]), context)
+
+    def _forward(self, embeddings: torch.Tensor, context: StepContext) -> torch.Tensor:
+        hidden = self._model.decoder(
+            hidden_states=embeddings.transpose(0, 1).contiguous(),  # megatron: (tokens, rows, …)
+            attention_mask=None,
+            inference_context=context,
+        )
+        logits: torch.Tensor = self._model.output_layer(hidden[-1:])[0][0]
+        return logits

@@ -1,0 +1,140 @@
+"""One rank process: `python -m worker.engine.rank --config FILE --rank N`.
+
+It ends with its parent, and when any other rank ends: a waiting collective fails as soon as a
+peer's connection closes, and rank 0 sends an empty command every second while there is no work.
+The reason of its end goes to stderr as one line, and to a file for `EngineProcesses.last_words`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from pathlib import Path
+
+import orjson
+import torch.distributed as dist
+
+from neva.errors import ConfigError, NevaError
+from neva.process import die_with_parent
+from neva.reasons import Reason
+from worker.engine import distributed
+from worker.engine.build import LoadedEngine, load_engine
+from worker.engine.commands import CommandChannel, Commands
+from worker.engine.device import choose_device
+from worker.engine.engine import Engine
+from worker.engine.launch import (
+    EXIT_CONFIG,
+    EXIT_INTERNAL,
+    EXIT_PEER_LOST,
+    RankConfig,
+    RankError,
+    error_file,
+    read_rank_config,
+)
+from worker.engine.protocol import EngineStatus
+from worker.engine.server import EngineServer
+
+_HEARTBEAT_INTERVAL_S = 1.0
+
+
+def run_rank(config: RankConfig, rank: int) -> None:
+    """Join the others, load, and compute until the process ends.
+
+    Raises:
+        ConfigError: see `load_engine`.
+        RuntimeError: a collective failed, usually because another rank is gone.
+    """
+    size = config.engine.tensor_parallel_size
+    device = choose_device(config.engine.device, rank, size)
+    ranks = distributed.join(rank, size, device, config.engine.scratch_dir / "rendezvous")
+    loaded = load_engine(config.engine, ranks)
+    dist.barrier(group=ranks.control_group)  # everyone can compute
+    channel = CommandChannel(ranks)
+    if rank == 0:
+        _lead(loaded, channel, config, str(device))
+    else:
+        _follow(loaded.engine, channel)
+
+
+def _lead(loaded: LoadedEngine, channel: CommandChannel, config: RankConfig, device: str) -> None:
+    engine = loaded.engine
+
+    def status() -> EngineStatus:
+        return EngineStatus(
+            generation=config.generation,
+            num_active=len(engine.scheduler.active),
+            num_waiting=engine.scheduler.num_waiting,
+            max_batch_rows=config.engine.max_batch_rows,
+            context_tokens=loaded.limits.context_tokens,
+            tensor_parallel_size=config.engine.tensor_parallel_size,
+            precision=config.engine.precision,
+            device=device,
+            num_steps=engine.num_steps,
+            num_vision_passes=engine.vision.num_passes,
+        )
+
+    server = EngineServer(config.engine.socket_path, status(), loaded.limits)
+    server.start()
+    while True:
+        commands = server.take_commands(0.0 if engine.has_work else _HEARTBEAT_INTERVAL_S)
+        channel.send(commands)
+        _apply(commands, engine)
+        server.publish(engine.step() if engine.has_work else [], status())
+
+
+def _follow(engine: Engine, channel: CommandChannel) -> None:
+    while True:
+        _apply(channel.receive(), engine)
+        if engine.has_work:
+            engine.step()
+
+
+def _apply(commands: Commands, engine: Engine) -> None:
+    engine.drop(commands.drop)
+    for row in commands.add:
+        engine.add(row.ticket, row.request)
+
+
+def _classify(error: Exception) -> tuple[int, RankError]:
+    """Exit code and last words for what ended `run_rank`."""
+    if isinstance(error, NevaError):
+        code = EXIT_CONFIG if isinstance(error, ConfigError) else EXIT_INTERNAL
+        return code, RankError(error.reason, error.message, error.retryable)
+    text = f"{type(error).__name__}: {error}".splitlines()[0]
+    if isinstance(error, dist.DistError) or (
+        isinstance(error, RuntimeError) and ("gloo" in str(error) or "NCCL" in str(error))
+    ):
+        message = f"another rank is gone ({text})"
+        return EXIT_PEER_LOST, RankError(Reason.ENGINE_CRASHED, message, retryable=True)
+    return EXIT_INTERNAL, RankError(Reason.ENGINE_CRASHED, text, retryable=True)
+
+
+def main() -> int:
+    """Entry point; the exit code says who is to blame (see `worker.engine.launch`)."""
+    die_with_parent()
+    parser = argparse.ArgumentParser(prog="python -m worker.engine.rank")
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--rank", type=int, required=True)
+    arguments = parser.parse_args()
+    config = read_rank_config(arguments.config)
+    rank: int = arguments.rank
+    try:
+        run_rank(config, rank)
+    except Exception as error:  # noqa: BLE001  (the process's last handler: say why, then end)
+        code, words = _classify(error)
+        if code == EXIT_INTERNAL:
+            traceback.print_exc()
+        print(f"engine rank {rank}: {words.reason}: {words.message}", file=sys.stderr, flush=True)
+        error_file(config.engine.scratch_dir, rank).write_bytes(orjson.dumps(words))
+        return code
+    return 0
+
+
+if __name__ == "__main__":
+    # No interpreter shutdown: it would wait for the server's thread and for dead peers.
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,1 @@
+"""From a media file to the pixels that the vision tower takes."""

@@ -1,0 +1,56 @@
+"""decord behind the project's `VideoReader`. Imported by `worker.media.decode` on first use."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import decord
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.media.decode import unreadable
+
+# decord has no common base: opening raises RuntimeError, decoding its own error.
+_FAILURES = (RuntimeError, decord.DECORDError)
+_COMPARED_NUMBERS = re.compile(r" ?\(-?\d+ vs\. -?\d+\)")
+
+
+class DecordReader:
+    """One file in decord, on the CPU, in its own size."""
+
+    def __init__(self, path: Path, num_threads: int) -> None:
+        decord.logging.set_level(decord.logging.QUIET)
+        self._path = path
+        try:
+            self._reader: decord.VideoReader | None = decord.VideoReader(
+                str(path), ctx=decord.cpu(0), num_threads=num_threads
+            )
+        except _FAILURES as error:
+            raise unreadable(path, _innermost(error, path)) from error
+        self._num_frames = len(self._reader)
+
+    @property
+    def num_frames(self) -> int:
+        return self._num_frames
+
+    def get_frames(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+        if self._reader is None:
+            raise ValueError("the reader is closed")
+        try:
+            frames: NDArray[np.uint8] = self._reader.get_batch(list(indices)).asnumpy()
+        except _FAILURES as error:
+            raise unreadable(self._path, _innermost(error, self._path)) from error
+        return frames
+
+    def close(self) -> None:
+        self._reader = None  # frees the native reader and its threads
+
+
+def _innermost(error: Exception, path: Path) -> str:
+    """decord's words without the native stack, its build machine's paths and our temporary ones."""
+    words = str(error).splitlines()[0].rsplit("Error: ", 1)[-1].rsplit("Check failed: ", 1)[-1]
+    # The compared numbers may be uninitialised memory; one error must read the same every time.
+    words = _COMPARED_NUMBERS.sub("", words)
+    return words.replace(str(path), path.name).removesuffix("...")

@@ -1,0 +1,116 @@
+"""From a media name to pixels that the engine's ranks can read, and a picture for the report."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from neva.frames import frame_indices
+from neva.ledger import layout
+from neva.store.base import Store
+from worker.engine.protocol import MediaRef
+from worker.media.decode import open_video, read_image
+from worker.media.preprocess import ClipPreprocessor
+
+STRIP_HEIGHT_PX = 96
+_STRIP_QUALITY = 80
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedMedia:
+    """One video or image, ready for the engine.
+
+    Attributes:
+        ref: the pixels in shared memory; whoever asked for them deletes the file.
+        frames: indices of the frames in the file, in the order shown.
+    """
+
+    ref: MediaRef
+    frames: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MediaPreparer:
+    """Fetches, decodes and preprocesses media by the job's rules.
+
+    Attributes:
+        media: store of mediaBasePath.
+        output: store of the run, for the frame strips.
+        downloads_dir, pixels_dir: private to this worker.
+    """
+
+    media: Store
+    output: Store
+    preprocess: ClipPreprocessor
+    media_type: Literal["video", "image"]
+    num_frames: int
+    splice_single_frame: Literal["first", "middle", "last"] | None
+    downloads_dir: Path
+    pixels_dir: Path
+
+    def prepare(self, name: str) -> PreparedMedia:
+        """Raises RowError when the file is no usable media, StoreError when it can't be had."""
+        with self._local_file(name) as path:
+            frames, indices = self._decode(path)
+        pixels = np.ascontiguousarray(self.preprocess(frames))  # (frames, 3, height, width)
+        # The key is the content: equal pixels share their features, whatever they are called.
+        key = hashlib.blake2b(pixels.data, digest_size=16).hexdigest()
+        # The process id lets the supervisor sweep up after a child that was killed.
+        target = self.pixels_dir / f"{os.getpid()}-{key}.f32"
+        pixels.tofile(target)
+        self.output.put(layout.frames(name), frame_strip(frames))
+        num_frames, num_channels, height, width = pixels.shape
+        ref = MediaRef(key, str(target), (num_frames, num_channels, height, width))
+        return PreparedMedia(ref, indices)
+
+    def _decode(self, path: Path) -> tuple[np.ndarray, tuple[int, ...]]:
+        """((frames, height, width, 3) uint8 RGB, indices in the file)."""
+        if self.media_type == "image":
+            return read_image(path), (0,)
+        reader = open_video(path)
+        try:
+            indices = frame_indices(reader.num_frames, self.num_frames, self.splice_single_frame)
+            return reader.get_frames(indices), indices
+        finally:
+            reader.close()
+
+    @contextmanager
+    def _local_file(self, name: str) -> Iterator[Path]:
+        local = self.media.local_path(name)
+        if local is not None:
+            yield local
+            return
+        # The suffix stays: decoders look at it.
+        digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+        target = self.downloads_dir / f"{os.getpid()}-{digest}{Path(name).suffix}"
+        self.media.download(name, target)
+        try:
+            yield target
+        finally:
+            target.unlink(missing_ok=True)
+
+
+def frame_strip(frames: np.ndarray) -> bytes:
+    """A JPEG of the frames side by side, as decoded.
+
+    Args:
+        frames: (frames, height, width, 3) uint8 RGB.
+    """
+    height, width = frames.shape[1:3]
+    size = (max(1, round(width * STRIP_HEIGHT_PX / height)), STRIP_HEIGHT_PX)
+    strip = Image.new("RGB", (size[0] * len(frames), size[1]))
+    for position, frame in enumerate(frames):
+        small = Image.fromarray(frame).resize(size, Image.Resampling.BILINEAR)
+        strip.paste(small, (position * size[0], 0))
+    buffer = io.BytesIO()
+    strip.save(buffer, "JPEG", quality=_STRIP_QUALITY)
+    return buffer.getvalue()

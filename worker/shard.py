@@ -1,0 +1,158 @@
+"""One message's work: bring one shard to its commit, attempt by attempt.
+
+Called in a Celery child. May be called for a shard that is done, or that somebody works on, or
+twice at once: the ledger sorts it out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import redis
+import structlog
+
+from neva.errors import NevaError
+from neva.lease import Leases
+from neva.ledger import Claim, FinishedRow, Ledger, Release, ShardPlan, ShardRow, select_rows
+from neva.ledger.attempts import AttemptPlan, plan_attempt
+from neva.reasons import Reason
+from neva.settings import Settings
+from worker.answering import Answerer, Interrupted
+from worker.config import WorkerConfig
+from worker.heartbeat import Heartbeat
+from worker.outputs import failed
+from worker.part_writer import LeaseLost, PartWriter
+
+log = structlog.get_logger()
+
+
+class Outcome(Enum):
+    """What became of a message."""
+
+    COMMITTED = "committed"
+    NOTHING_TO_DO = "nothing to do"  # done already, or somebody works on it
+    LOST = "lost"  # a later attempt has it
+    DRAINED = "drained"  # put the message back
+
+
+@dataclass(frozen=True, slots=True)
+class ShardWorker:
+    """Everything a child needs to work on shards of one run."""
+
+    config: WorkerConfig
+    settings: Settings
+    ledger: Ledger
+    leases: Leases
+    client: redis.Redis
+    answerer: Answerer
+    max_attempts: int
+
+    def run(self, plan: ShardPlan, delivery_tag: str | None) -> Outcome:
+        """Work on the shard until it is committed, or must be left.
+
+        Raises:
+            NevaError: a store or engine that can't be had; the shard's lease is released.
+        """
+        if self.leases.get(plan.number) is not None:
+            return Outcome.NOTHING_TO_DO
+        rows = self.ledger.read_shard(plan)
+        while True:
+            state = self.ledger.shard_state(plan.number)
+            if state.committed:
+                return Outcome.NOTHING_TO_DO
+            past = self.ledger.past_attempts(plan.number, state)
+            attempt = plan_attempt(plan.row_ids, past, self.max_attempts)
+            claim = Claim(attempt.number, self.config.worker_id, list(attempt.window))
+            if not self.ledger.claim(plan.number, claim):
+                return Outcome.NOTHING_TO_DO
+            structlog.contextvars.bind_contextvars(shard=plan.number, attempt=attempt.number)
+            try:
+                committed = self._attempt(plan, rows, attempt, delivery_tag)
+            except LeaseLost as lost:
+                log.warning("lease lost", error=lost.message)
+                return Outcome.LOST
+            except Interrupted:
+                return Outcome.DRAINED
+            finally:
+                structlog.contextvars.unbind_contextvars("shard", "attempt")
+            if committed:
+                return Outcome.COMMITTED
+
+    def _attempt(
+        self,
+        plan: ShardPlan,
+        rows: list[ShardRow],
+        attempt: AttemptPlan,
+        delivery_tag: str | None,
+    ) -> bool:
+        """One attempt. True when the shard is committed, False when rows are left for the next."""
+
+        def superseded() -> bool:
+            state = self.ledger.shard_state(plan.number)
+            return state.committed or max(state.attempts) > attempt.number
+
+        heartbeat = Heartbeat(
+            self.leases,
+            self.client,
+            plan.number,
+            attempt.number,
+            delivery_tag,
+            superseded,
+            self.settings.heartbeat_s,
+        )
+        writer = PartWriter(
+            self.ledger,
+            plan.number,
+            attempt.number,
+            flush_rows=self.settings.flush_rows,
+            flush_interval_s=self.settings.flush_interval_s,
+            lost=lambda: heartbeat.lost,
+        )
+        # Read after the claim, so that nothing an earlier attempt managed to write is missed.
+        state = self.ledger.shard_state(plan.number)
+        refs = [ref for number in state.attempts for ref in state.parts.get(number, ())]
+        finished = select_rows(self.ledger.read_parts(refs), plan.row_ids)
+
+        def finish(row: FinishedRow) -> None:
+            writer.add(row)
+            heartbeat.num_done += 1
+            heartbeat.num_failed += row.failed
+
+        def tick() -> None:
+            writer.flush_if_due()
+            if heartbeat.lost:
+                raise LeaseLost(f"a later attempt has shard {plan.number}")
+            if self.config.draining:
+                raise Interrupted("the worker is draining")
+
+        heartbeat.num_done = len(finished)
+        heartbeat.num_failed = sum(row.failed for row in finished.values())
+        with heartbeat:
+            try:
+                for row in rows:
+                    if row.row_id in attempt.give_up and row.row_id not in finished:
+                        finish(failed(row, Reason.WORKER_CRASHED, self._killer_words()))
+                window = set(attempt.window) - finished.keys()
+                missing = [row for row in rows if row.row_id in window]
+                self.answerer.answer(missing, attempt.number, finish, tick)
+                writer.flush()
+            except LeaseLost:
+                raise
+            except NevaError as error:
+                # An orderly end for a reason outside the rows: they are not to blame.
+                writer.flush()
+                release = Release(str(error.reason), counts=False)
+                self.ledger.release(plan.number, attempt.number, release)
+                raise
+            finished = select_rows([*finished.values(), *writer.rows], plan.row_ids)
+            if len(finished) < len(plan.row_ids):
+                return False
+            # Lost or won, the shard is done: one commit exists.
+            self.ledger.commit(
+                plan.number, attempt.number, [*refs, *writer.refs], list(finished.values())
+            )
+            return True
+
+    def _killer_words(self) -> str:
+        return f"whatever handled this row alone was killed, {self.max_attempts} times"

@@ -1,0 +1,199 @@
+"""The first process of a worker: starts the engine's ranks and the Celery consumer, and keeps both.
+
+A rank that dies takes the engine down; the supervisor starts a new one, and the children ask their
+rows again. On SIGTERM it drains: no new shards, finished rows flushed, leases released, messages
+back in the queue. Everything it started dies with it, however it dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from neva.errors import ConfigError, NevaError
+from neva.model_files import fetch_model, list_model, model_digest
+from neva.process import is_alive
+from neva.settings import settings
+from neva.spec import JobSpec
+from neva.store import open_store
+from worker.config import DRAINING_FILE, WorkerConfig
+from worker.consumer import read_run
+from worker.engine.client import EngineClient, EngineLost
+from worker.engine.launch import EXIT_CONFIG, EngineConfig, EngineProcesses
+
+log = structlog.get_logger()
+
+_CHECK_INTERVAL_S = 0.2
+# An engine that dies so often before it answered once will not get better.
+_MAX_FAILED_STARTS = 3
+_SHARED_MEMORY = Path("/dev/shm")
+_PRIVATE_DIR = re.compile(r"neva-worker-(\d+)-")
+
+
+class Supervisor:
+    """One worker. `run` returns its exit code when it has drained."""
+
+    def __init__(self, output_uri: str, redis_url: str) -> None:
+        manifest, self._spec = read_run(output_uri)
+        settings().scratch_dir.mkdir(parents=True, exist_ok=True)
+        self._scratch_dir = _private_dir(settings().scratch_dir)
+        self._pixels_dir = _pixels_dir(self._scratch_dir)
+        self._config = WorkerConfig(
+            worker_id=f"{os.uname().nodename}-{uuid.uuid4().hex[:8]}",
+            output_uri=output_uri,
+            redis_url=redis_url,
+            model_dir=_model_dir(self._spec, manifest.model_digest),
+            scratch_dir=self._scratch_dir,
+            pixels_dir=self._pixels_dir,
+        )
+        self._stopping = False
+        self._engine: EngineProcesses | None = None
+        self._engine_started_s = 0.0
+        self._engine_ready = False
+        self._num_failed_starts = 0
+        self._consumer: subprocess.Popen[bytes] | None = None
+
+    def run(self) -> None:
+        """Work until SIGTERM or SIGINT.
+
+        Raises:
+            ConfigError: the engine refuses the model or the configuration.
+            NevaError: the engine can't be kept alive.
+        """
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, self._request_stop)
+        config_file = self._config.write()
+        try:
+            while not self._stopping:
+                self._keep_engine()
+                self._keep_consumer(config_file)
+                self._sweep_pixels()
+                time.sleep(_CHECK_INTERVAL_S)
+            self._drain()
+        finally:
+            self._end()
+
+    def _request_stop(self, signum: int, frame: Any) -> None:
+        self._stopping = True
+
+    def _keep_engine(self) -> None:
+        if self._engine is None:
+            self._engine = EngineProcesses.start(self._engine_config())
+            self._engine_started_s, self._engine_ready = time.monotonic(), False
+            log.info("engine started", pids=self._engine.pids)
+        dead = self._engine.poll()
+        if dead is None:
+            self._watch_start()
+            return
+        words = self._engine.last_words(dead)
+        log.error("engine died", rank=dead.rank, exit_code=dead.exit_code, error=words.message)
+        self._engine.terminate()
+        self._engine = None
+        if dead.exit_code == EXIT_CONFIG:
+            raise ConfigError(words.message, reason=words.reason)
+        if not self._engine_ready:
+            self._num_failed_starts += 1
+            if self._num_failed_starts >= _MAX_FAILED_STARTS:
+                raise NevaError(f"the engine does not start: {words.message}", reason=words.reason)
+
+    def _watch_start(self) -> None:
+        if self._engine_ready or self._engine is None:
+            return
+        client = EngineClient(self._config.engine_socket)
+        try:
+            self._engine_ready = client.status(0.1).generation == self._engine.generation
+        except EngineLost as error:
+            if time.monotonic() - self._engine_started_s > settings().engine_start_s:
+                raise NevaError("the engine does not answer", reason=error.reason) from error
+        finally:
+            client.close()
+        if self._engine_ready:
+            self._num_failed_starts = 0
+            took_s = round(time.monotonic() - self._engine_started_s, 1)
+            log.info("engine ready", seconds=took_s)
+
+    def _engine_config(self) -> EngineConfig:
+        return EngineConfig(
+            model_dir=self._config.model_dir,
+            tensor_parallel_size=self._spec.model.tensor_parallel_size,
+            precision=self._spec.model.precision,
+            socket_path=self._config.engine_socket,
+            scratch_dir=self._scratch_dir / "engine",
+            max_batch_rows=settings().max_batch_rows,
+            device=settings().device,
+        )
+
+    def _keep_consumer(self, config_file: Path) -> None:
+        if self._consumer is not None:
+            code = self._consumer.poll()
+            if code is None:
+                return
+            log.error("consumer died", exit_code=code)
+        command = [sys.executable, "-m", "worker.consumer", str(config_file)]
+        self._consumer = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        log.info("consumer started", pid=self._consumer.pid)
+
+    def _sweep_pixels(self) -> None:
+        """Delete what children that were killed left behind."""
+        for folder in (self._pixels_dir, self._scratch_dir):
+            for path in folder.iterdir():
+                owner = path.name.partition("-")[0]
+                if owner.isdecimal() and not is_alive(int(owner)):
+                    path.unlink(missing_ok=True)
+
+    def _drain(self) -> None:
+        """Stop the consumer in order, within the drain time."""
+        if self._consumer is None or self._consumer.poll() is not None:
+            return
+        self._consumer.terminate()  # takes no new messages; waits for the children
+        (self._scratch_dir / DRAINING_FILE).touch()  # the children flush and stop
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._consumer.wait(settings().drain_s)
+            return
+        log.error("drain took too long", seconds=settings().drain_s)
+
+    def _end(self) -> None:
+        if self._consumer is not None and self._consumer.poll() is None:
+            self._consumer.kill()
+            self._consumer.wait()
+        if self._engine is not None:
+            self._engine.terminate()
+        for folder in {self._pixels_dir, self._scratch_dir}:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _model_dir(spec: JobSpec, expected_digest: str) -> Path:
+    store = open_store(spec.model.uri)
+    files = list_model(store)
+    digest = model_digest(files)
+    if digest != expected_digest:
+        raise ConfigError(f"{spec.model.uri}: the model was changed after the job had started")
+    return fetch_model(store, files, digest, settings().cache_dir)
+
+
+def _pixels_dir(scratch_dir: Path) -> Path:
+    """In shared memory where the system has some; on disk elsewhere, which is as right."""
+    if os.access(_SHARED_MEMORY, os.W_OK):
+        return _private_dir(_SHARED_MEMORY)
+    return scratch_dir
+
+
+def _private_dir(base: Path) -> Path:
+    """A new directory for this process; those of supervisors that were killed are removed."""
+    for path in base.iterdir():
+        match = _PRIVATE_DIR.match(path.name)
+        if match and not is_alive(int(match[1])):
+            shutil.rmtree(path, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"neva-worker-{os.getpid()}-", dir=base))
