@@ -16,13 +16,14 @@ from typing import Any, BinaryIO
 from controller.spool import Spool
 from neva.errors import RowError
 from neva.ledger import ShardRow, error_line
-from neva.prompts import BadRow, PromptRow, read_prompts
+from neva.prompts import BadRow, PromptRow, layout_of, read_prompts
 from neva.reasons import Reason
 from neva.row_prompt import RowPrompts
 from neva.spec import JobSpec
-from neva.store.base import Store
+from neva.store import NotFound, Store, open_object, open_store
 
 REJECTED = "rejected"  # kind of a spool's lines
+_READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,20 +35,26 @@ class Intake:
     prompts_sha256: str
 
 
-def read_into(
-    spool: Spool, stream: BinaryIO, spec: JobSpec, prompts: RowPrompts, media: Store, lookups: int
-) -> Intake:
-    """Validate all prompts of `stream`.
+def read_into(spool: Spool, spec: JobSpec, prompts: RowPrompts, lookups: int) -> Intake:
+    """Validate all prompts of a job.
 
     Args:
         lookups: media looked up at the same time.
     """
-    hashing = _HashingReader(stream)
     num_rows = 0
-    lines = io.BufferedReader(hashing, 1 << 20)
-    for row in read_prompts(lines, spec.media_type, spec.inference.insert_media_token):
-        num_rows += 1
-        if isinstance(row, PromptRow):
+    store, key = open_object(spec.input.prompts)
+    with store.open_read(key) as stream:
+        hashing = _HashingReader(stream)
+        for row in read_prompts(
+            io.BufferedReader(hashing, _READ_BYTES),
+            spec.media_type,
+            spec.inference.insert_media_token,
+            layout=layout_of(key),
+        ):
+            num_rows += 1
+            if isinstance(row, BadRow):
+                _reject(spool, row, row.reason, row.message)
+                continue
             try:
                 prompts.build(row.question)
             except RowError as error:
@@ -56,10 +63,21 @@ def read_into(
             spool.add_row(
                 ShardRow(row.seq, row.line, row.row_id, row.question, row.media_name, row.record)
             )
-        else:
-            _reject(spool, row, row.reason, row.message)
-    _reject_missing_media(spool, media, lookups)
+    _reject_missing_media(spool, open_store(spec.media_base_path, confined=True), lookups)
     return Intake(num_rows, spool.num_lines(REJECTED), hashing.digest.hexdigest())
+
+
+def prompts_sha256(spec: JobSpec) -> str | None:
+    """Digest of the prompts file as it is now; None when it is gone."""
+    store, key = open_object(spec.input.prompts)
+    try:
+        with store.open_read(key) as stream:
+            hashing = _HashingReader(stream)
+            while hashing.read(_READ_BYTES):
+                pass
+    except NotFound:
+        return None
+    return hashing.digest.hexdigest()
 
 
 def _reject_missing_media(spool: Spool, media: Store, lookups: int) -> None:

@@ -17,6 +17,7 @@ from judge.replies import ReplyLog
 _FLUSH_REPLIES = 16
 _FLUSH_INTERVAL_S = 5.0
 _LOST_IN_A_ROW = 10
+_GRACE_S = 5.0
 
 Progress = Callable[[int, int, int], None]
 """Called with reviews done, reviews in all, and those of them that failed."""
@@ -47,7 +48,7 @@ def ask_all(
     fuse = _Fuse(max(_LOST_IN_A_ROW, 2 * concurrency))
     running: dict[Future[Reply], str] = {}
     failed, flushed_at = 0, clock()
-    # Without a `with`: leaving on an error must not wait for requests nobody wants any more.
+    # Without a `with`: leaving on an error must not wait for a request that hangs.
     pool = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="judge")
     try:
         while True:
@@ -79,7 +80,13 @@ def ask_all(
                     done[review.digest] = ReviewFailed(fuse.message)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-        log.flush()
+        try:
+            # Requests on their way are paid for; on an orderly end there are none.
+            for future in wait(running, timeout=_GRACE_S).done:
+                if not future.cancelled() and future.exception() is None:
+                    log.add(running[future], future.result())
+        finally:
+            log.flush()
 
 
 class _Fuse:

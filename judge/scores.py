@@ -93,7 +93,7 @@ def score_question(result: QuestionResult) -> QuestionScore | None:
         return None
     agree = None
     if len(given) == len(Order):
-        agree = len({_preference(scores) for scores in given.values()}) == 1
+        agree = len({preference(scores) for scores in given.values()}) == 1
     first, second = (math.fsum(s[side] for s in given.values()) / len(given) for side in (0, 1))
     return QuestionScore(result.question.category, (first, second), agree)
 
@@ -114,7 +114,7 @@ def summarize(results: Sequence[QuestionResult]) -> Scores:
 def _summary(scored: Iterable[QuestionScore | None]) -> Summary:
     everything = list(scored)
     judged = [score for score in everything if score is not None]
-    preferences = Counter(_preference(score.scores) for score in judged)
+    preferences = Counter(preference(score.scores) for score in judged)
     in_both = [score for score in judged if score.orders_agree is not None]
     scores = relative = None
     if judged:
@@ -138,7 +138,7 @@ def _summary(scored: Iterable[QuestionScore | None]) -> Summary:
     )
 
 
-def _preference(scores: tuple[float, float]) -> int:
+def preference(scores: tuple[float, float]) -> int:
     """1 when answer 2 is better, -1 when answer 1 is, 0 for a tie."""
     first, second = scores
     return (second > first) - (second < first)

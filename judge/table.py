@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rich import box
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
@@ -20,13 +21,17 @@ def scores_table(record: Mapping[str, Any]) -> RenderableType:
     stand_in = ", a stand-in and no real judge" if judge["stand_in"] else ""
     table = Table(
         title=f"{escape(second)} against {escape(first)}",
-        caption=f"mean score x 10; judged by {escape(judge['model'])}{stand_in}",
+        caption="mean score x 10; win/tie/loss; agree: same preference in both orders\n"
+        f"judged by {escape(judge['model'])}{stand_in}",
         title_justify="left",
         caption_justify="left",
+        box=box.SIMPLE_HEAD,  # fits 80 columns
     )
     table.add_column("category", no_wrap=True)
-    for name in (first, second, "relative %", "win/tie/loss", "judged", "failed", "orders agree"):
-        table.add_column(escape(name), justify="right")
+    for name in (first, second, "relative", "w/t/l", "judged", "failed", "agree"):
+        table.add_column(
+            escape(name), justify="right", overflow="fold", min_width=min(9, len(name))
+        )
     _add_row(table, "all", record["all"])
     table.add_section()
     for name, summary in record["categories"].items():
@@ -40,7 +45,7 @@ def _add_row(table: Table, name: str, summary: Mapping[str, Any]) -> None:
     table.add_row(
         escape(name),
         *(_DASH if score is None else f"{score:.1f}" for score in scores),
-        _DASH if summary["relative"] is None else f"{summary['relative']:.1f}",
+        _DASH if summary["relative"] is None else f"{summary['relative']:.1f} %",
         f"{summary['num_wins']}/{summary['num_ties']}/{summary['num_losses']}",
         str(summary["num_judged"]),
         failed,

@@ -97,6 +97,8 @@ def unsupported(spec: JobSpec) -> Iterator[str]:
         default = type(spec.model.compat)().model_dump(by_alias=True)[name]
         if value != default:
             yield f"spec.model.compat.{name}: {value} {later}; leave it at {default}"
+    if spec.judge is not None and len(spec.judge.against) > 1:
+        yield f"spec.judge.against: more than one answer file {later}"
     if spec.inference.compute_logprob or spec.inference.all_probs:
         yield f"spec.inference.compute_logprob, all_probs: {later}"
 

@@ -42,6 +42,9 @@ class Tokenizer:
             raise ConfigError(
                 f"{file} can't be read as a tokenizer: {error}", reason=Reason.INVALID_CHECKPOINT
             ) from error
+        # Some files carry the training's truncation and padding, which would cut a prompt silently.
+        backend.no_truncation()
+        backend.no_padding()
         return cls(backend)
 
     @property

@@ -24,7 +24,7 @@ def run(job_file: Annotated[Path, typer.Argument(help="The job's YAML file.")]) 
     Exit codes: 0 done; 1 something can't be had, run it again; 2 the job, its model or its input is
     wrong; 3 more rows failed than the job lets pass.
     """
-    console = Console(stderr=True)
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
         code = Runner(job_file, console).run()
     except ConfigError as error:
@@ -32,7 +32,7 @@ def run(job_file: Annotated[Path, typer.Argument(help="The job's YAML file.")]) 
     except NevaError as error:
         code = _tell(console, error, EXIT_ERROR)
     except KeyboardInterrupt:
-        console.print("stopped; finished rows are kept, the same command goes on", highlight=False)
+        console.print("stopped; finished rows are kept, the same command goes on")
         code = 130
     raise typer.Exit(code)
 
@@ -40,7 +40,7 @@ def run(job_file: Annotated[Path, typer.Argument(help="The job's YAML file.")]) 
 @status_app.command()
 def status(output: Annotated[str, typer.Argument(help="The run's output.uri.")]) -> None:
     """Show how far the run under OUTPUT is, from its ledger alone."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
         ledger = Ledger(open_store(output))
         manifest = ledger.read_manifest()
@@ -63,6 +63,6 @@ def status(output: Annotated[str, typer.Argument(help="The run's output.uri.")])
 
 
 def _tell(console: Console, error: NevaError, code: int) -> int:
-    console.print(f"[red]error[/] ({error.reason}): ", end="", highlight=False, soft_wrap=True)
-    console.print(error.message, highlight=False, markup=False, soft_wrap=True)
+    console.print(f"[red]error[/] ({error.reason}): ", end="")
+    console.print(error.message, markup=False)
     return code

@@ -90,12 +90,11 @@ class LiveProgress:
             self._console.print(
                 f"answering: {self._num_done}/{progress.num_rows} rows, "
                 f"{progress.num_failed} failed, {rate}",
-                highlight=False,
             )
 
     def say(self, words: str) -> None:
         """Print a line above the bar."""
-        self._console.print(words, highlight=False, markup=False)
+        self._console.print(words, markup=False)
 
     def _rate_words(self, num_left: int) -> str:
         rate, eta_s = self._meter.rows_per_s, self._meter.eta_s(num_left)

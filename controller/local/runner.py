@@ -11,21 +11,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
-import orjson
 import redis
 from kombu.exceptions import OperationalError
 from rich.console import Console
+from rich.markup import escape
 
-from controller.intake import REJECTED, read_into
 from controller.local.broker import EmbeddedBroker
 from controller.local.progress import LiveProgress
 from controller.local.worker_process import LocalWorker
 from controller.merge import merge
 from controller.reconciler import Reconciler
-from controller.split import split
-from controller.spool import Spool
+from controller.start import check_same_run, start_run
 from controller.summary import (
     SUCCEEDED,
     add_judge,
@@ -35,17 +35,13 @@ from controller.summary import (
     write_summary,
 )
 from neva import queue
-from neva.errors import ConfigError, NevaError
-from neva.job_file import answer_digest, load_job
+from neva.errors import NevaError
+from neva.job_file import load_job
 from neva.lease import Leases
 from neva.ledger import Ledger, Manifest, layout
-from neva.model_files import list_model, model_digest, small_model_files
-from neva.model_profile import read_model_profile
 from neva.reasons import Reason
-from neva.row_prompt import RowPrompts
 from neva.settings import settings
-from neva.store import StoreUnavailable, open_object, open_store, probe_conditional_put
-from neva.tokens import Tokenizer
+from neva.store import StoreUnavailable, open_store
 
 EXIT_OK, EXIT_ERROR, EXIT_INVALID, EXIT_ROWS_FAILED = 0, 1, 2, 3
 
@@ -71,15 +67,14 @@ class Runner:
         store = self._ledger.store
         manifest = self._ledger.read_manifest()
         if manifest is None:
-            probe_conditional_put(store)
             with self._stage("validate"):
-                manifest = self._split()
+                manifest = self._start()
             if manifest is None:
                 return EXIT_ROWS_FAILED
         else:
-            self._check_same_run(manifest)
+            check_same_run(self._job, self._ledger, manifest)
             if is_finished(store):
-                self._console.print(f"{store.base_uri} is finished; nothing was changed.")
+                self._console.print(f"{escape(store.base_uri)} is finished; nothing was changed.")
                 return self._tell_result()
         with self._stage("answer"):
             self._answer(manifest)
@@ -99,59 +94,26 @@ class Runner:
             store.put(layout.SUCCESS, b"")
         return self._tell_result()
 
-    # Validation and split
-
-    def _split(self) -> Manifest | None:
+    def _start(self) -> Manifest | None:
         """The run's manifest; None when too many rows are bad, which is then said."""
-        spec = self._job.spec
-        model = open_store(spec.model.uri)
-        files = list_model(model)
-        with small_model_files(model, files) as folder:
-            prompts = RowPrompts(spec, read_model_profile(folder), Tokenizer.from_directory(folder))
-        media = open_store(spec.media_base_path, confined=True)
-        prompts_store, prompts_key = open_object(spec.input.prompts)
-        with Spool() as spool:
-            with prompts_store.open_read(prompts_key) as stream:
-                intake = read_into(spool, stream, spec, prompts, media, settings().media_lookups)
-            if intake.num_rows == 0:
-                raise ConfigError(f"{spec.input.prompts}: no prompts in it")
-            self._tell_rejected(spool, intake.num_rejected)
-            if not spec.failure.tolerates(intake.num_rejected, intake.num_rows):
-                errors = b"".join(spool.lines(REJECTED))
-                self._ledger.store.put(layout.ERRORS, errors)
-                self._console.print(
-                    f"[red]{intake.num_rejected} of {intake.num_rows} rows are bad[/], more than "
-                    f"failure.failOnError ({spec.failure.fail_on_error}) lets pass. Nothing was "
-                    f"started. All errors: {self._ledger.store.uri_of(layout.ERRORS)}",
-                    highlight=False,
-                )
-                return None
-            return split(self._job, self._ledger, spool, intake, model_digest(files))
+        started = start_run(self._job, self._ledger, self._tell_rejected)
+        if isinstance(started, Manifest):
+            return started
+        self._console.print(
+            f"[red]{started.num_rejected} of {started.num_rows} rows are bad[/], more than "
+            f"failure.failOnError ({self._job.spec.failure.fail_on_error}) lets pass. Nothing was "
+            f"started. All errors: {escape(self._ledger.store.uri_of(layout.ERRORS))}"
+        )
+        return None
 
-    def _tell_rejected(self, spool: Spool, num_rejected: int) -> None:
-        for number, line in enumerate(spool.lines(REJECTED)):
-            if number == _MAX_ERRORS_SHOWN:
-                left = num_rejected - number
-                self._console.print(f"… and {left} more in {layout.ERRORS}", highlight=False)
-                break
-            error = orjson.loads(line)
-            self._console.print(
-                f"{self._job.spec.input.prompts}:{error['line']}: {error['reason']}: "
-                f"{error['message']}",
-                highlight=False,
-                markup=False,
-                soft_wrap=True,
-            )
-
-    def _check_same_run(self, manifest: Manifest) -> None:
-        """Refuse to go on with another job's output."""
-        where = self._ledger.store.base_uri
-        if manifest.answer_digest != answer_digest(self._job.spec):
-            raise ConfigError(
-                f"{where} holds a run with another model, input or inference block; "
-                "give this job an output.uri of its own",
-                reason=Reason.OUTPUT_IN_USE,
-            )
+    def _tell_rejected(self, num_rejected: int, errors: Iterator[dict[str, Any]]) -> None:
+        source = self._job.spec.input.prompts
+        for error in islice(errors, _MAX_ERRORS_SHOWN):
+            where = f"{source}:{error['line']}: {error['reason']}"
+            self._console.print(f"{where}: {error['message']}", markup=False)
+        if num_rejected > _MAX_ERRORS_SHOWN:
+            left = num_rejected - _MAX_ERRORS_SHOWN
+            self._console.print(f"… and {left} more, all of them in {layout.ERRORS}")
 
     # Answering
 
@@ -216,10 +178,9 @@ class Runner:
         self._console.print(
             f"{state}: {summary['answered']} of {summary['rows']} rows answered, "
             f"{summary['failed']} failed{f' ({by_reason})' if by_reason else ''}",
-            highlight=False,
         )
         for name in (layout.OUTPUTS, layout.ERRORS, layout.REPORT):
-            self._console.print(f"  {store.uri_of(name)}", highlight=False, soft_wrap=True)
+            self._console.print(f"  {store.uri_of(name)}", markup=False)
         return EXIT_OK if summary["state"] == SUCCEEDED else EXIT_ROWS_FAILED
 
     @contextlib.contextmanager

@@ -24,6 +24,7 @@ from judge.report.views import (
     visible,
 )
 from judge.run import REVIEWS
+from judge.scores import preference
 from neva.errors import ConfigError
 from neva.ledger import layout
 from neva.store.base import Store
@@ -51,11 +52,13 @@ def load_report(store: Store, name: str | None = None) -> Report:
         raise ConfigError(f"{store.base_uri}: no finished run and no reviews here")
     warnings = _disagreements(summary, outputs, errors)
     return Report(
-        name=name or _name(store, summary or {}),
+        name=visible(name or _name(store, summary or {})),
         state=str(
             (summary or {}).get("state", "Judged only" if outputs is None else "Not finished")
         ),
-        summary=summary or {},
+        model_id=_known(summary, "model_id"),
+        model_digest=_known(summary, "model_digest"),
+        stages_s=(summary or {}).get("stages_s") or {},
         counts=tuple(_counts(summary, scores, outputs, errors)),
         scores=scores,
         errors=_grouped(errors or ()),
@@ -90,6 +93,11 @@ def _lines(store: Store, key: str) -> list[dict[str, Any]] | None:
 
 def _name(store: Store, summary: Record) -> str:
     return str(summary.get("job") or store.base_uri.rstrip("/").rpartition("/")[2])
+
+
+def _known(summary: Record | None, key: str) -> str | None:
+    value = (summary or {}).get(key)
+    return None if value is None else visible(value)
 
 
 def _counts(
@@ -189,7 +197,8 @@ def _row(record: Record, reviews: list[Record], names: list[str]) -> RowView:
     )
     outcome = None
     if given and means[0] is not None and means[1] is not None:
-        outcome = _OUTCOMES[(means[1] > means[0]) - (means[1] < means[0])]
+        outcome = _OUTCOMES[preference((means[0], means[1]))]
+    preferred = {preference((scores[names[0]], scores[names[1]])) for scores in given}
     question = _question_text(record) or visible(reviews[0]["question"] if reviews else "")
     category = record.get("category")
     return RowView(
@@ -199,6 +208,7 @@ def _row(record: Record, reviews: list[Record], names: list[str]) -> RowView:
         answers=answers,
         verdicts=tuple(_verdict(review, names) for review in reviews),
         outcome=outcome,
+        orders_disagree=len(preferred) > 1,
     )
 
 

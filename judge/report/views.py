@@ -33,7 +33,10 @@ class VerdictView:
 
 @dataclass(frozen=True, slots=True)
 class RowView:
-    """One question with its answers and verdicts; `outcome` is answer 2's."""
+    """One question with its answers and verdicts; `outcome` is answer 2's.
+
+    `orders_disagree`: each order prefers another answer (or only one of them prefers one).
+    """
 
     question_id: str
     category: str | None
@@ -41,6 +44,7 @@ class RowView:
     answers: tuple[AnswerView, ...]
     verdicts: tuple[VerdictView, ...]
     outcome: str | None
+    orders_disagree: bool
 
 
 @dataclass(slots=True)
@@ -72,7 +76,9 @@ class Report:
 
     name: str
     state: str
-    summary: Record
+    model_id: str | None
+    model_digest: str | None
+    stages_s: Mapping[str, float]
     counts: tuple[tuple[str, int], ...]
     scores: Record | None
     errors: Mapping[str, list[ErrorView]]

@@ -24,7 +24,8 @@ class LedgerCorrupt(NevaError):
 @dataclass(frozen=True, slots=True)
 class _Record:
     def to_json(self) -> bytes:
-        return orjson.dumps(self, option=orjson.OPT_SORT_KEYS)
+        """Equal records give equal bytes; a user's object keeps the order of its keys."""
+        return orjson.dumps(self)
 
     @classmethod
     def from_json(cls, data: bytes, key: str) -> Self:

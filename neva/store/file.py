@@ -33,7 +33,7 @@ from neva.store.local import appearing_whole, write_temporary
 
 _MISSING = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
-_MAX_LOST_DIRECTORIES = 5
+_MAX_LOST_DIRECTORIES = 20
 
 
 class FileStore:
@@ -53,7 +53,8 @@ class FileStore:
 
     @property
     def base_uri(self) -> str:
-        return self._base.as_uri().rstrip("/") + "/"
+        uri = self._base.as_uri()
+        return uri if uri.endswith("/") else f"{uri}/"
 
     def uri_of(self, key: str) -> str:
         return self._path(key).as_uri()
@@ -240,11 +241,15 @@ class _Section(io.RawIOBase):
 
 def _write_beside(target: Path, source: BinaryIO) -> Path:
     for _ in range(_MAX_LOST_DIRECTORIES):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        # A delete may remove the emptied directory between any two of these steps.
         try:
+            target.parent.mkdir(parents=True, exist_ok=True)
             return write_temporary(target.parent, source)
-        except FileNotFoundError:  # a delete removed the emptied directory in between
+        except FileNotFoundError:
             continue
+        except FileExistsError:
+            if target.parent.exists():  # a file lies in the way
+                raise
     raise StoreUnavailable(f"{target.parent} is deleted again and again by somebody else")
 
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 _READ_BUFFER_BYTES = 256 << 10
 _MAX_CONFLICTS = 8
 _FIRST_PAUSE_S = 0.05
+_KEYS_PER_PAGE = 1000
 # Bounds the memory of one transfer: threads times boto3's part size of 8 MiB.
 _TRANSFER = TransferConfig(max_concurrency=8)
 
@@ -117,6 +118,7 @@ class S3Store:
             request: ListObjectsV2RequestPaginateTypeDef = {
                 "Bucket": self._bucket,
                 "Prefix": f"{self._prefix}{prefix}",
+                "PaginationConfig": {"PageSize": _KEYS_PER_PAGE},
             }
             if start_after:
                 request["StartAfter"] = f"{self._prefix}{start_after}"

@@ -16,11 +16,12 @@ import botocore.session
 from botocore.config import Config
 
 if TYPE_CHECKING:
+    from botocore.config import _RetryDict
     from mypy_boto3_s3 import S3Client
 
 _CONNECT_TIMEOUT_S = 5
 _READ_TIMEOUT_S = 30
-_MAX_ATTEMPTS = 5
+_MAX_ATTEMPTS = 5  # unless AWS_MAX_ATTEMPTS says otherwise
 _MAX_CONNECTIONS = 32
 _AWS_DOMAINS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
 
@@ -51,7 +52,7 @@ def _new_client() -> S3Client:
     config = Config(
         connect_timeout=_CONNECT_TIMEOUT_S,
         read_timeout=_READ_TIMEOUT_S,
-        retries={"mode": "standard", "total_max_attempts": _MAX_ATTEMPTS},
+        retries=_retries(),
         max_pool_connections=_MAX_CONNECTIONS,
         tcp_keepalive=True,
         user_agent_extra="neva-batch",
@@ -63,6 +64,12 @@ def _new_client() -> S3Client:
         # Other servers seldom have a DNS name per bucket.
         client = session.client("s3", config=config.merge(Config(s3={"addressing_style": "path"})))
     return client
+
+
+def _retries() -> _RetryDict:
+    if "AWS_MAX_ATTEMPTS" in os.environ:
+        return {"mode": "standard"}
+    return {"mode": "standard", "total_max_attempts": _MAX_ATTEMPTS}
 
 
 def _forget_clients() -> None:

@@ -47,7 +47,13 @@ _OVERLOADED = {
     "OperationAborted",
     "ConditionalRequestConflict",
 }
-_CONNECTION_TROUBLE = (ConnectionError, HTTPClientError, IncompleteReadError, FlexibleChecksumError)
+_CONNECTION_TROUBLE = (
+    ConnectionError,
+    HTTPClientError,
+    IncompleteReadError,
+    FlexibleChecksumError,
+    RetriesExceededError,
+)
 
 
 @contextmanager
@@ -110,7 +116,7 @@ def _from_client(error: Exception, verb: str, uri: str) -> StoreError:
         return StoreDenied(f"no credentials for {uri}: {words}")
     if isinstance(error, ParamValidationError | ValueError):
         return StoreError(f"can't {verb} {uri}: {words}", reason=Reason.INVALID_CONFIG)
-    if isinstance(error, RetriesExceededError | _CONNECTION_TROUBLE):
+    if isinstance(error, _CONNECTION_TROUBLE):
         return StoreUnavailable(f"can't {verb} {uri} now: {words}")
     return StoreError(f"can't {verb} {uri}: {words}")
 

@@ -58,7 +58,8 @@ class ResumingReader(io.RawIOBase):
         self._source = source
         self._position = offset
         self._body: StreamingBody | None = None
-        self._was_resumed = False
+        # A checksum belongs to the whole object, so only one unbroken answer can be compared.
+        self._has_checksum = offset == 0 and num_bytes is None
         wanted_end = None if num_bytes is None else offset + num_bytes
         answer = self._request(wanted_end)
         if answer is None:  # past the end of the object
@@ -130,7 +131,7 @@ class ResumingReader(io.RawIOBase):
         return answer
 
     def _resume(self) -> StreamingBody:
-        self._was_resumed = True
+        self._has_checksum = False
         answer = self._request(self._end)
         if answer is not None and answer["ETag"] == self._etag:
             return answer["Body"]
@@ -139,7 +140,7 @@ class ResumingReader(io.RawIOBase):
         raise StoreUnavailable(f"{self._source.uri} was replaced while it was read")
 
     def _verify_checksum(self) -> None:
-        if self._body is not None and not self._was_resumed:
+        if self._body is not None and self._has_checksum:
             with mapped_errors("read", self._source.uri):
                 self._body.read(1)
 

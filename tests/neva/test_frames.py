@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neva.errors import ConfigError, RowError
@@ -31,6 +31,7 @@ def test_indices_are_the_references(
     assert frame_indices(num_frames_in_file, num_frames) == expected
 
 
+@settings(deadline=None)
 @given(num_in_file=st.integers(1, 5000), num_frames=st.integers(1, 256))
 def test_indices_equal_numpys_linspace_with_an_integer_type(
     num_in_file: int, num_frames: int
@@ -47,6 +48,7 @@ def test_the_step_is_rounded_before_it_is_multiplied() -> None:
     assert frame_indices(31, 23)[11] == 14  # exactly 15, but the reference computes in floats
 
 
+@settings(deadline=None)
 @given(num_in_file=st.integers(1, 10_000), num_frames=st.integers(1, 128))
 def test_indices_lie_in_the_file_in_order_and_reach_its_end(
     num_in_file: int, num_frames: int

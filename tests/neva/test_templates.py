@@ -3,7 +3,7 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neva.errors import ConfigError, RowError
@@ -93,6 +93,7 @@ def test_an_unknown_side_is_a_configuration_error() -> None:
         insert_media("Who?", "video", "top")  # type: ignore[arg-type]
 
 
+@settings(deadline=None)
 @given(text=st.text().filter(lambda text: "<video>" not in text and "<image>" not in text))
 def test_what_stands_around_the_media_is_the_prompt_without_its_tag(text: str) -> None:
     before, after = split_at_media(V1.render(insert_media(text, "video", "left")), "video")

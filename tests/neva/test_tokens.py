@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neva.errors import ConfigError
@@ -14,6 +14,7 @@ from tests.neva.tiny_llava import NUM_SPECIAL, byte_tokenizer, write_model_dir
 BYTES = Tokenizer(byte_tokenizer())
 
 
+@settings(deadline=None)
 @given(text=st.text().filter(lambda text: "<" not in text))
 def test_text_survives_the_way_to_ids_and_back(text: str) -> None:
     assert BYTES.decode(BYTES.encode(text)) == text
@@ -40,6 +41,14 @@ def test_a_tokenizer_that_adds_bos_says_so(tmp_path: Path) -> None:
 
 
 def test_a_directory_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="tokenizer.json") as caught:
+    with pytest.raises(ConfigError, match="has no tokenizer") as caught:
         Tokenizer.from_directory(tmp_path)
     assert caught.value.reason is Reason.INVALID_CHECKPOINT
+
+
+def test_truncation_and_padding_left_over_from_training_are_off(tmp_path: Path) -> None:
+    leftover = byte_tokenizer()
+    leftover.enable_truncation(max_length=4)
+    leftover.enable_padding(length=64, pad_token="<pad>", pad_id=3)
+    leftover.save(str(tmp_path / "tokenizer.json"))
+    assert len(Tokenizer.from_directory(tmp_path).encode("sixteen letters!")) == 16

@@ -13,10 +13,10 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
 
 from neva.store import Store, open_store
+from neva.store.s3_client import current_environment, shared_client
 
 OWN_ENDPOINT_VARIABLE = "NEVA_TEST_S3_URI"
 _STORE_KINDS = ["file", "moto", *(["own"] if OWN_ENDPOINT_VARIABLE in os.environ else [])]
@@ -27,7 +27,7 @@ def moto_endpoint() -> Iterator[str]:
     """URL of an S3 server of this session's own."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.support.moto_server"],
+        [sys.executable, "-m", "demo.s3_server"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -61,9 +61,7 @@ def s3_endpoint(moto_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
 def s3_bucket(s3_endpoint: str) -> str:
     """Name of a new, empty bucket on the moto server."""
     name = f"test-{uuid.uuid4().hex[:12]}"
-    client = boto3.client("s3")
-    client.create_bucket(Bucket=name)
-    client.close()
+    shared_client(current_environment()).create_bucket(Bucket=name)
     return name
 
 

@@ -69,6 +69,7 @@ def s3_proxy(backend_url: str) -> Iterator[S3Proxy]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def _handle(self) -> None:
             body = self._read_body()

@@ -34,7 +34,7 @@ class Ranks:
 
 def join(rank: int, size: int, device: torch.device, rendezvous_file: Path) -> Ranks:
     """Meet the other ranks (blocks until all have come) and set megatron's groups up."""
-    store = dist.FileStore(str(rendezvous_file), size)
+    store = dist.FileStore(str(rendezvous_file), size)  # type: ignore[attr-defined]
     dist.init_process_group(
         collective_backend(device), store=store, rank=rank, world_size=size, timeout=_PATIENCE
     )

@@ -67,6 +67,7 @@ class RankConfig:
 
     engine: EngineConfig
     generation: str
+    parent_pid: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,8 @@ class EngineProcesses:
     def start(cls, config: EngineConfig) -> EngineProcesses:
         """Start the ranks and return at once; `wait_ready` says when they answer.
 
+        Call it from a thread that lives as long as the engine: Linux ties the ranks' lives to it.
+
         Raises:
             ConfigError: the configuration can't be started at all.
         """
@@ -122,7 +125,8 @@ class EngineProcesses:
         scratch_dir.mkdir()
         config = replace(config, scratch_dir=scratch_dir)
         config_file = scratch_dir / "config.json"
-        config_file.write_bytes(orjson.dumps(RankConfig(config, generation), default=str))
+        rank_config = RankConfig(config, generation, os.getpid())
+        config_file.write_bytes(orjson.dumps(rank_config, default=str))
         environment = _rank_environment(config.tensor_parallel_size)
         log: IO[bytes] | None = None
         if config.log_path is not None:

@@ -120,6 +120,8 @@ def main() -> int:
     arguments = parser.parse_args()
     config = read_rank_config(arguments.config)
     rank: int = arguments.rank
+    if os.getppid() != config.parent_pid:  # it died while this process was importing
+        return EXIT_INTERNAL
     try:
         run_rank(config, rank)
     except Exception as error:  # noqa: BLE001  (the process's last handler: say why, then end)

@@ -1,4 +1,10 @@
-"""decord behind the project's `VideoReader`. Imported by `worker.media.decode` on first use."""
+"""decord behind the project's `VideoReader`. Imported by `worker.media.decode` on first use.
+
+decord 0.6.0 numbers key frames by their place in the file. Where other frames are stored behind a
+key frame but shown before it ("open" groups of pictures: HEVC by default, much of broadcast), that
+place is not the frame's number, and jumping there gives frames up to a few numbers off, without an
+error. Such files are therefore read from the start, which is slower and right.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.media.decode import unreadable
+from worker.media.pyav_reader import has_leading_frames
 
 # decord has no common base: opening raises RuntimeError, decoding its own error.
 _FAILURES = (RuntimeError, decord.DECORDError)
@@ -30,6 +37,7 @@ class DecordReader:
         except _FAILURES as error:
             raise unreadable(path, _innermost(error, path)) from error
         self._num_frames = len(self._reader)
+        self._can_jump = not has_leading_frames(path)
 
     @property
     def num_frames(self) -> int:
@@ -39,6 +47,8 @@ class DecordReader:
         if self._reader is None:
             raise ValueError("the reader is closed")
         try:
+            if not self._can_jump:
+                return _read_through(self._reader, indices)
             frames: NDArray[np.uint8] = self._reader.get_batch(list(indices)).asnumpy()
         except _FAILURES as error:
             raise unreadable(self._path, _innermost(error, self._path)) from error
@@ -46,6 +56,17 @@ class DecordReader:
 
     def close(self) -> None:
         self._reader = None  # frees the native reader and its threads
+
+
+def _read_through(reader: decord.VideoReader, indices: Sequence[int]) -> NDArray[np.uint8]:
+    wanted = set(indices)
+    frames: dict[int, NDArray[np.uint8]] = {}
+    reader.seek(0)
+    for index in range(max(indices) + 1):
+        frame = reader.next()
+        if index in wanted:
+            frames[index] = frame.asnumpy()
+    return np.stack([frames[index] for index in indices])
 
 
 def _innermost(error: Exception, path: Path) -> str:

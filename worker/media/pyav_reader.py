@@ -67,6 +67,28 @@ class PyavReader:
             raise unreadable(self._path, error.strerror or str(error)) from error
 
 
+def has_leading_frames(path: Path) -> bool:
+    """Whether some frame is stored behind a key frame but shown before it.
+
+    Reads the packets' times and decodes nothing. True also when the file doesn't say.
+    """
+    try:
+        with av.open(str(path)) as container:
+            key_pts: int | None = None
+            for packet in container.demux(container.streams.video[0]):
+                if packet.size == 0:  # the demuxer's sign for the end
+                    continue
+                if packet.pts is None:
+                    return True
+                if packet.is_keyframe:
+                    key_pts = packet.pts
+                elif key_pts is not None and packet.pts < key_pts:
+                    return True
+    except (av.FFmpegError, IndexError):  # IndexError: no video stream
+        return True
+    return False
+
+
 def _upright(frame: VideoFrame, width: int, height: int) -> NDArray[np.uint8]:
     """RGB pixels (height, width, 3) as a player shows them."""
     pixels = frame.to_ndarray(format="rgb24", width=width, height=height)

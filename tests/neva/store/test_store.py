@@ -101,6 +101,7 @@ def test_a_conditional_put_recognises_its_own_earlier_success(store: Store) -> N
     assert put_if_absent_or_same(store, "other.json", b"{}") == _head(store, "other.json").etag
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_one_of_eight_racing_processes_wins(store: Store, store_base_uri: str) -> None:
     context = multiprocessing.get_context("fork")  # also: a store is usable after a fork
     list(store.list())  # the parent's client exists before it forks

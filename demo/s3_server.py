@@ -1,4 +1,7 @@
-"""Runs moto's S3 server on a free port, prints the port, and ends when its stdin is closed."""
+"""An S3 server of one's own: moto on a free port of this machine, in memory.
+
+Prints its port and ends when its standard input is closed, so it never outlives its starter.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ def main() -> None:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     print(server.get_host_and_port()[1], flush=True)
-    sys.stdin.read()  # the pipe closes with the test session, however that ends
+    sys.stdin.read()
     server.stop()
 
 

@@ -1,0 +1,142 @@
+"""The ledger on every kind of store: real folders and a real S3 protocol."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import orjson
+import pytest
+
+from neva.ledger import (
+    Claim,
+    FinishedRow,
+    Ledger,
+    LedgerCorrupt,
+    Manifest,
+    Release,
+    ShardRow,
+    layout,
+    select_rows,
+)
+from neva.store import Store
+
+ROWS = [
+    ShardRow(0, 1, "7", "What?", "a.mp4", {"question_id": 7, "text": "What?", "video": "a.mp4"}),
+    ShardRow(2, 4, "8", "Where?", "a.mp4", {"text": "Where?", "question_id": 8, "video": "a.mp4"}),
+]
+
+
+def finished(row: ShardRow, words: str = "x", attempt: int = 1) -> FinishedRow:
+    output = {**row.record, "response": words, "attempt": attempt}
+    return FinishedRow(row.seq, row.row_id, output, None)
+
+
+def manifest(run_id: str, ledger: Ledger) -> Manifest:
+    plans = [ledger.write_shard(0, ROWS)]
+    return Manifest(run_id, {}, "a", "m", "p", 2, 0, "r", plans)
+
+
+@pytest.fixture
+def ledger(store: Store) -> Ledger:
+    return Ledger(store)
+
+
+def test_a_manifest_is_written_once_and_the_loser_gets_the_winners(ledger: Ledger) -> None:
+    first = manifest("one", ledger)
+    assert ledger.read_manifest() is None
+    assert ledger.write_manifest(first) == first
+    assert ledger.write_manifest(manifest("two", ledger)) == first
+    assert ledger.read_manifest() == first
+
+
+def test_a_shards_rows_come_back_with_their_keys_in_order(ledger: Ledger) -> None:
+    rows = ledger.read_shard(ledger.write_shard(0, ROWS))
+    assert rows == ROWS
+    assert list(rows[1].record) == ["text", "question_id", "video"]
+
+
+def test_an_overwritten_shard_is_noticed(ledger: Ledger) -> None:
+    plan = ledger.write_shard(0, ROWS)
+    ledger.write_shard(0, ROWS[:1])
+    with pytest.raises(LedgerCorrupt, match=r"shards/00000/input\.jsonl"):
+        ledger.read_shard(plan)
+
+
+def test_an_attempt_number_has_one_owner(ledger: Ledger) -> None:
+    assert ledger.claim(0, Claim(1, "me", ["7", "8"]))
+    assert not ledger.claim(0, Claim(1, "you", ["7", "8"]))
+    assert ledger.claim(0, Claim(1, "me", ["7", "8"])), "a repeated PUT recognises itself"
+
+
+def test_the_next_attempt_sees_what_earlier_ones_finished(ledger: Ledger) -> None:
+    ledger.claim(0, Claim(1, "me", ["7", "8"]))
+    ledger.write_part(0, 1, 1, [finished(ROWS[1])])
+    ledger.claim(0, Claim(2, "me", ["7"]))
+    ledger.release(0, 2, Release("Drained", counts=False))
+    past = ledger.past_attempts(0, ledger.shard_state(0))
+    assert [(a.number, a.row_ids, a.finished, a.counts) for a in past] == [
+        (1, ("7", "8"), frozenset({"8"}), True),
+        (2, ("7",), frozenset(), False),
+    ]
+
+
+def test_a_shard_is_committed_once_and_read_back_in_input_order(ledger: Ledger) -> None:
+    plan = ledger.write_shard(0, ROWS)
+    ledger.claim(0, Claim(1, "me", ["7", "8"]))
+    rows = [finished(ROWS[1]), finished(ROWS[0])]
+    part = ledger.write_part(0, 1, 1, rows)
+    assert not ledger.shard_state(0).committed
+    assert ledger.commit(0, 1, [part], rows)
+    assert not ledger.commit(0, 2, [], []), "the second one is told that it lost"
+    assert ledger.shard_state(0).committed
+    assert ledger.committed_shards() == {0}
+    assert [row.row_id for row in ledger.committed_rows(plan)] == ["7", "8"]
+
+
+def test_a_commit_counts_failed_rows(ledger: Ledger) -> None:
+    error = FinishedRow(0, "7", None, {"line": 1, "reason": "MediaUnreadable"})
+    part = ledger.write_part(0, 1, 1, [error])
+    ledger.commit(0, 1, [part], [error])
+    commit = ledger.read_commit(0)
+    assert (commit.num_rows, commit.num_failed) == (1, 1)
+
+
+def test_a_row_that_two_attempts_finished_counts_once_the_first_written_wins() -> None:
+    rows = [finished(ROWS[0], "one", 1), finished(ROWS[0], "two", 2), finished(ROWS[1])]
+    selected = select_rows(rows, ["7"])
+    assert list(selected) == ["7"]
+    assert selected["7"].output is not None
+    assert selected["7"].output["response"] == "one"
+
+
+def test_a_commit_without_all_rows_of_the_manifest_is_corrupt(ledger: Ledger) -> None:
+    plan = ledger.write_shard(0, ROWS)
+    part = ledger.write_part(0, 1, 1, [finished(ROWS[0])])
+    ledger.commit(0, 1, [part], [finished(ROWS[0])])
+    with pytest.raises(LedgerCorrupt, match="no answer for 1 rows: \\['8'\\]"):
+        ledger.committed_rows(plan)
+
+
+def test_parts_that_changed_after_the_commit_are_corrupt(ledger: Ledger, store: Store) -> None:
+    plan = ledger.write_shard(0, ROWS)
+    rows = [finished(row) for row in ROWS]
+    part = ledger.write_part(0, 1, 1, rows)
+    ledger.commit(0, 1, [part], rows)
+    changed = [dataclasses.replace(rows[0], output={"response": "other"}), rows[1]]
+    store.put(part.key, b"".join(row.to_json() + b"\n" for row in changed))
+    with pytest.raises(LedgerCorrupt, match="other rows than were committed"):
+        ledger.committed_rows(plan)
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"{", b'{"attempt": 1}'])
+def test_a_damaged_record_names_its_file(ledger: Ledger, store: Store, data: bytes) -> None:
+    store.put(layout.commit(3), data)
+    with pytest.raises(LedgerCorrupt, match=r"shards/00003/commit\.json"):
+        ledger.read_commit(3)
+
+
+def test_unknown_keys_of_a_later_version_are_ignored(ledger: Ledger, store: Store) -> None:
+    ledger.claim(0, Claim(1, "me", ["7"]))
+    key = layout.claim(0, 1)
+    store.put(key, orjson.dumps({**orjson.loads(store.get(key)), "host": "later"}))
+    assert ledger.past_attempts(0, ledger.shard_state(0))[0].row_ids == ("7",)

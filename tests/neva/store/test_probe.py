@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from neva.errors import ConfigError
+from neva.reasons import Reason
+from neva.store import (
+    BucketNotFound,
+    Store,
+    StoreDenied,
+    StoreError,
+    StoreUnavailable,
+    open_store,
+    probe_conditional_put,
+)
+from neva.store.file import FileStore
+from tests.support.s3_proxy import Fault, S3Proxy
+
+
+def test_a_store_that_can_decide_a_race_passes_and_stays_clean(store: Store) -> None:
+    probe_conditional_put(store)
+    assert list(store.list()) == []
+
+
+def test_a_directory_keeps_no_trace_of_the_probe(tmp_path: Path) -> None:
+    probe_conditional_put(FileStore(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (Fault("PUT", drop_header="If-None-Match", times=9), "replaced the first"),
+        (Fault("PUT", status=501, code="NotImplemented", times=9), "does not implement"),
+    ],
+)
+def test_a_store_that_can_not_is_refused(
+    proxied_store: Store, proxy: S3Proxy, fault: Fault, words: str
+) -> None:
+    proxy.faults = [fault]
+    with pytest.raises(ConfigError, match=words) as caught:
+        probe_conditional_put(proxied_store)
+    assert caught.value.reason is Reason.UNSUPPORTED_STORE
+    assert proxied_store.base_uri in caught.value.message
+    assert ".neva-probe/" in caught.value.message
+    assert list(proxied_store.list()) == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (Fault("PUT", status=403, code="AccessDenied"), StoreDenied),
+        (Fault("PUT", status=503, code="SlowDown", times=9), StoreUnavailable),
+    ],
+)
+def test_a_prefix_that_can_not_be_written_is_named(
+    s3_uri: str,
+    proxy: S3Proxy,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Fault,
+    error: type[StoreError],
+) -> None:
+    proxy.faults = [fault]
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with pytest.raises(error, match=f"{s3_uri} can't be written"):
+        probe_conditional_put(open_store(s3_uri))
+
+
+def test_a_lost_answer_does_not_fail_the_probe(proxied_store: Store, proxy: S3Proxy) -> None:
+    proxy.faults = [Fault("PUT", lose_answer=True)]
+    probe_conditional_put(proxied_store)
+
+
+def test_a_store_whose_objects_can_not_be_deleted_passes(
+    proxied_store: Store, proxy: S3Proxy
+) -> None:
+    proxy.faults = [Fault("DELETE", status=403, code="AccessDenied")]
+    probe_conditional_put(proxied_store)
+
+
+def test_a_missing_bucket_is_named(s3_endpoint: str) -> None:
+    with pytest.raises(BucketNotFound, match="no-such-bucket"):
+        probe_conditional_put(open_store("s3://no-such-bucket/out/"))
+
+
+def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
+    (tmp_path / "out").write_bytes(b"")
+    with pytest.raises(StoreError, match=r"out.*can't be written"):
+        probe_conditional_put(FileStore(tmp_path / "out"))

@@ -1,0 +1,97 @@
+"""Makes and runs small real jobs in tests, as a user would: files on disk and the `neva` command."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+NEVA = Path(sys.executable).with_name("neva")
+DEMO_MODEL = Path(__file__).parents[2] / "demo" / "model"
+
+
+@dataclass
+class JobFolder:
+    """A job of the demo model over videos in a folder, or wherever `uris` say.
+
+    Attributes:
+        folder: holds job.yaml, prompts.jsonl, videos/ and, by default, the output.
+    """
+
+    folder: Path
+    tensor_parallel_size: int = 1
+    max_rows: int = 6
+    inference: dict[str, Any] = field(default_factory=dict)
+    spec: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def videos(self) -> Path:
+        return self.folder / "videos"
+
+    def write_prompts(self, lines: Iterable[Mapping[str, Any] | bytes | str]) -> None:
+        raw = [line if isinstance(line, bytes | str) else json.dumps(line) for line in lines]
+        data = b"".join((r if isinstance(r, bytes) else r.encode()) + b"\n" for r in raw)
+        (self.folder / "prompts.jsonl").write_bytes(data)
+
+    def write_job(self, output: str = "out/") -> Path:
+        spec = {
+            "model": {
+                "uri": str(DEMO_MODEL),
+                "tensorParallelSize": self.tensor_parallel_size,
+                "precision": "fp32",
+            },
+            "input": {"prompts": "prompts.jsonl", "mediaBasePath": "videos/"},
+            "inference": {"greedy": True, "tokens_to_generate": 24, **self.inference},
+            "output": {"uri": output},
+            "shards": {"maxRows": self.max_rows},
+            **self.spec,
+        }
+        job = {
+            "apiVersion": "neva-batch.dev/v1alpha1",
+            "kind": "VideoNevaJob",
+            "metadata": {"name": "test"},
+            "spec": spec,
+        }
+        path = self.folder / "job.yaml"
+        path.write_text(yaml.safe_dump(job), encoding="utf-8")
+        return path
+
+    def start(self) -> subprocess.Popen[str]:
+        """`neva run`, in a process group of its own."""
+        return subprocess.Popen(
+            [NEVA, "run", self.folder / "job.yaml"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={
+                **os.environ,
+                "NEVA_CACHE_DIR": str(self.folder / "cache"),
+                "NEVA_SCRATCH_DIR": str(self.folder / "s"),
+                "OMP_NUM_THREADS": "1",
+                **self.environment,
+            },
+            start_new_session=True,
+        )
+
+    def run(self, timeout_s: float = 200) -> tuple[int, str]:
+        """Exit code and everything that was printed."""
+        process = self.start()
+        try:
+            printed, _ = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            printed, _ = process.communicate()
+            raise AssertionError(f"not done in {timeout_s} s; printed:\n{printed}") from None
+        return process.returncode, printed
+
+    def lines(self, name: str, output: str = "out") -> list[dict[str, Any]]:
+        data = (self.folder / output / name).read_bytes()
+        return [json.loads(line) for line in data.splitlines()]

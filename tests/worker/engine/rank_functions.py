@@ -1,0 +1,183 @@
+"""What the tests have the rank processes do. Each takes its `Ranks` first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import torch
+
+from worker.engine import attention, vision
+from worker.engine.attention import DecodeContext
+from worker.engine.build import load_engine
+from worker.engine.distributed import Ranks, gather_all
+from worker.engine.engine import Engine
+from worker.engine.launch import EngineConfig
+from worker.engine.protocol import GenerateRequest, MediaRef, Outcome
+from worker.engine.sampler import VocabParallelSampler
+from worker.engine.scheduler import Row
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The engine that a test wants."""
+
+    model_dir: Path
+    max_batch_rows: int = 8
+    precision: str = "fp32"
+    vision_cache_embeddings: int = 65536
+    max_prefill_tokens: int = 8192
+
+
+_engines: dict[Setup, Engine] = {}
+
+
+def engine_for(ranks: Ranks, setup: Setup) -> Engine:
+    """The engine of a setup, loaded once in each process."""
+    if setup not in _engines:
+        config = EngineConfig(
+            model_dir=setup.model_dir,
+            tensor_parallel_size=ranks.size,
+            precision=setup.precision,
+            socket_path=Path("unused"),
+            scratch_dir=Path("unused"),
+            max_batch_rows=setup.max_batch_rows,
+            device="cpu",
+            max_prefill_tokens=setup.max_prefill_tokens,
+            vision_cache_embeddings=setup.vision_cache_embeddings,
+        )
+        _engines[setup] = load_engine(config, ranks).engine
+    return _engines[setup]
+
+
+def last_logits(ranks: Ranks, setup: Setup, request: GenerateRequest) -> np.ndarray:
+    """Logits (vocabulary,) after the prompt, gathered from all ranks."""
+    engine = engine_for(ranks, setup)
+    parts: list[torch.Tensor] = []
+    choose = engine._sampler.choose
+
+    def keep(logits: torch.Tensor, rows: Sequence[Row]) -> list[int | None]:
+        if not parts:
+            parts.extend(gather_all(logits, ranks.tensor_group))
+        return choose(logits, rows)
+
+    with mock.patch.object(engine._sampler, "choose", keep):
+        generate(ranks, setup, [request])
+    return torch.cat(parts, dim=-1)[0, : engine.language_model.vocab_size].numpy()
+
+
+def generate(
+    ranks: Ranks, setup: Setup, requests: Sequence[GenerateRequest], rows_per_step: int = 1000
+) -> dict[str, Outcome]:
+    """Outcomes by request id; `rows_per_step` requests arrive before each step."""
+    engine = engine_for(ranks, setup)
+    waiting = list(enumerate(requests))
+    outcomes: dict[str, Outcome] = {}
+    while waiting or engine.has_work:
+        for ticket, request in waiting[:rows_per_step]:
+            engine.add(ticket, request)
+        del waiting[:rows_per_step]
+        for _, outcome in engine.step():
+            assert outcome.request_id not in outcomes
+            outcomes[outcome.request_id] = outcome
+    return outcomes
+
+
+def generate_with_fault(
+    ranks: Ranks, setup: Setup, requests: Sequence[GenerateRequest], fault: str
+) -> dict[str, Outcome]:
+    """`generate` with a deliberate error in the attention."""
+    with _FAULTS[fault]():
+        return generate(ranks, setup, requests)
+
+
+@contextmanager
+def _decode_context_with(change: str) -> Iterator[None]:
+    original = DecodeContext.__init__
+
+    def broken(self: DecodeContext, cache, rotary, positions, dtype) -> None:  # type: ignore[no-untyped-def]
+        original(self, cache, rotary, positions, dtype)
+        if change == "mask":
+            self._mask = None
+        else:
+            shifted = self._positions + 1
+            self._cos = rotary.cos[shifted][:, None, None].to(dtype)
+            self._sin = rotary.sin[shifted][:, None, None].to(dtype)
+
+    with mock.patch.object(DecodeContext, "__init__", broken):
+        yield
+
+
+@contextmanager
+def _not_causal() -> Iterator[None]:
+    original = attention.scaled_dot_product_attention
+
+    def broken(*args: torch.Tensor, is_causal: bool = False, **kwargs: object) -> torch.Tensor:
+        return original(*args, is_causal=False, **kwargs)  # type: ignore[arg-type]
+
+    with mock.patch.object(attention, "scaled_dot_product_attention", broken):
+        yield
+
+
+_FAULTS = {
+    "none": nullcontext,
+    "decode positions off by one": lambda: _decode_context_with("positions"),
+    "decode mask missing": lambda: _decode_context_with("mask"),
+    "prefill not causal": _not_causal,
+}
+
+
+def choose_tokens(
+    ranks: Ranks,
+    logits: np.ndarray,
+    rows: Sequence[Row],
+    num_ids: int,
+    eos_ids: Sequence[int] = (),
+) -> list[int | None]:
+    """The sampler's choice for whole logits (rows, padded vocabulary), split over the ranks."""
+    part = torch.from_numpy(logits).chunk(ranks.size, dim=-1)[ranks.rank]
+    return VocabParallelSampler(num_ids, eos_ids, ranks).choose(part.contiguous(), rows)
+
+
+def vision_passes(
+    ranks: Ranks, setup: Setup, requests: Sequence[GenerateRequest], rows_per_step: int = 1000
+) -> int:
+    """How many times `generate` ran the vision tower."""
+    engine = engine_for(ranks, setup)
+    before = engine.vision.num_passes
+    generate(ranks, setup, requests, rows_per_step)
+    return engine.vision.num_passes - before
+
+
+def frames_read(ranks: Ranks, setup: Setup, request: GenerateRequest) -> list[int]:
+    """Which frames of the request's media this rank read."""
+    frames: list[int] = []
+    read = vision._read_frames
+
+    def spy(media: MediaRef, start: int, stop: int) -> object:
+        frames.extend(range(start, stop))
+        return read(media, start, stop)
+
+    with mock.patch.object(vision, "_read_frames", spy):
+        generate(ranks, setup, [request])
+    return frames
+
+
+def generate_and_drop(
+    ranks: Ranks, setup: Setup, requests: Sequence[GenerateRequest], dropped: Sequence[int]
+) -> dict[str, Outcome]:
+    """`generate` all at once, dropping some (by place in `requests`) after three steps."""
+    engine = engine_for(ranks, setup)
+    for ticket, request in enumerate(requests):
+        engine.add(ticket, request)
+    outcomes: list[tuple[int, Outcome]] = []
+    for _ in range(3):
+        outcomes += engine.step()
+    engine.drop(dropped)
+    while engine.has_work:
+        outcomes += engine.step()
+    return {outcome.request_id: outcome for _, outcome in outcomes}
