@@ -103,10 +103,9 @@ def _job(judge_url: str) -> dict[str, Any]:
 def _share_right() -> float:
     """Share of all questions whose answer is the truth, word for word."""
     truth = {row["question_id"]: row["answer"] for row in _rows(FOLDER / "input/truth.jsonl")}
-    answers = {
-        row["question_id"]: row["response"] for row in _rows(FOLDER / "output/outputs.jsonl")
-    }
-    return sum(answers.get(key) == answer for key, answer in truth.items()) / len(truth)
+    answers = _rows(FOLDER / "output/outputs.jsonl")
+    num_right = sum(row["response"] == truth[row["question_id"]] for row in answers)
+    return num_right / len(truth)
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

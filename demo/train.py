@@ -2,8 +2,8 @@
 
 Two stages, both counted in steps. First the vision tower alone learns to see: every patch of a
 single frame tells which colour and shape it shows and where that body's centre is (the stand-in for
-CLIP's pretraining; without it the language model hardly starts to learn in that time). Then the tower is frozen,
-as in LLaVA and NeVA, and projector and language model learn to answer about whole clips.
+CLIP's pretraining; without it the language model hardly starts to learn in that time). Then the
+tower is frozen, as in LLaVA and NeVA, and projector and language model learn to answer about clips.
 
 On one thread (the default) a rerun on the same processor and the same PyTorch gives the same file.
 """

@@ -65,6 +65,7 @@ class Engine:
         )
         self.scheduler.add(Row(ticket, request))
 
+    @torch.inference_mode()
     def drop(self, tickets: Iterable[int]) -> None:
         """Forget requests; unknown tickets are those that finished meanwhile."""
         tickets = list(tickets)

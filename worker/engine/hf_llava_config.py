@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import orjson
 from transformers import LlavaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
@@ -25,14 +26,17 @@ def read_llava_shape(directory: Path) -> LlavaShape:
     """
     file = directory / "config.json"
     try:
-        raw, _ = LlavaConfig.get_config_dict(str(directory), local_files_only=True)
-        if raw.get("model_type") != "llava":
-            raise _unsupported(file, [f"model_type {raw.get('model_type')!r} (only 'llava')"])
+        raw = orjson.loads(file.read_bytes())
+    except (OSError, orjson.JSONDecodeError) as error:
+        raise _invalid(file, error) from error
+    if not isinstance(raw, dict):
+        raise _invalid(file, "it is not a JSON object")
+    if raw.get("model_type") != "llava":
+        raise _unsupported(file, [f"model_type {raw.get('model_type')!r} (only 'llava')"])
+    try:
         config: Any = LlavaConfig.from_dict(raw)
-    except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(
-            f"{file} can't be read: {error}", reason=Reason.INVALID_CHECKPOINT
-        ) from error
+    except Exception as error:  # noqa: BLE001  (it raises whatever a wrong value leads to)
+        raise _invalid(file, str(error).splitlines()[0]) from error
     problems = _problems(config)
     if problems:
         raise _unsupported(file, problems)
@@ -106,6 +110,10 @@ def _vision_shape(config: Any) -> VisionShape:
         drops_cls=config.vision_feature_select_strategy == "default",
         projector_bias=config.multimodal_projector_bias,
     )
+
+
+def _invalid(file: Path, problem: object) -> ConfigError:
+    return ConfigError(f"{file} can't be read: {problem}", reason=Reason.INVALID_CHECKPOINT)
 
 
 def _unsupported(file: Path, problems: list[str]) -> ConfigError:

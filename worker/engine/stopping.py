@@ -75,13 +75,15 @@ class StopRule:
         start = text.find(string)
         if start < 0:
             return None
-        # Keep the tokens that hold text before the string: the shortest run reaching `start`.
-        for num_kept in range(num_tail + 1):
+        # Keep the fewest tokens that hold all text before the string; white space in between may
+        # go with either side.
+        num_needed = len(text[:start].rstrip())
+        num_kept, kept_text = 0, ""
+        while len(kept_text) < num_needed:
+            num_kept += 1
             kept_text = self._tokenizer.decode(tail[:num_kept], skip_special_tokens=False)
-            if len(kept_text) >= start and text.startswith(kept_text[:start]):
-                kept = len(token_ids) - num_tail + num_kept
-                return Ending("stop", kept, stop_text_tail=kept_text[start:])
-        raise RuntimeError("the tail decodes to its own text")  # num_kept == num_tail reaches it
+        kept = len(token_ids) - num_tail + num_kept
+        return Ending("stop", kept, stop_text_tail=kept_text[start:])
 
 
 def _single_token(string: str, tokenizer: TextTokenizer) -> int | None:

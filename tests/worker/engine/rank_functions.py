@@ -67,7 +67,7 @@ def last_logits(ranks: Ranks, setup: Setup, request: GenerateRequest) -> np.ndar
 
     with mock.patch.object(engine._sampler, "choose", keep):
         generate(ranks, setup, [request])
-    return torch.cat(parts, dim=-1)[0, : engine.language_model.vocab_size].numpy()
+    return torch.cat(parts, dim=-1)[0, : engine.language_model.vocab_size].float().numpy()
 
 
 def generate(

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.worker.engine.rank_functions import choose_tokens
+from tests.worker.engine.ranks import RankPool, same_on_all
+from tests.worker.engine.request_examples import text_request
+from worker.engine.protocol import SamplingParams
+from worker.engine.sampling import kept_probabilities, penalize_repetition, pick, uniform
+from worker.engine.scheduler import Row
+
+
+def kept(logits: list[float], top_k: int, top_p: float) -> list[float]:
+    """Probabilities of one row."""
+    return kept_probabilities(torch.tensor([logits]), torch.tensor([top_k]), torch.tensor([top_p]))[
+        0
+    ].tolist()
+
+
+# ---- cutting off ----
+
+
+@pytest.mark.parametrize(
+    ("top_k", "top_p", "num_kept"),
+    [(0, 0.9, 3), (2, 0.0, 2), (0, 1.0, 5), (0, 0.0, 5), (9, 0.0, 5)],
+)
+def test_top_k_and_top_p_keep_what_nemo_keeps(top_k: int, top_p: float, num_kept: int) -> None:
+    logits = [3.0, 2.0, 1.0, 0.0, -1.0]
+    weights = [math.exp(logit) for logit in logits[:num_kept]]
+    expected = [weight / sum(weights) for weight in weights] + [0.0] * (5 - num_kept)
+    assert kept(logits, top_k, top_p) == pytest.approx(expected, abs=1e-12)
+
+
+def test_top_p_counts_the_mass_that_top_k_has_left() -> None:
+    # Of {3, 2} alone, 3 has 0.731: enough for 0.7, not for 0.74.
+    assert [p > 0 for p in kept([3.0, 2.0, 1.0], 2, 0.7)] == [True, False, False]
+    assert [p > 0 for p in kept([3.0, 2.0, 1.0], 2, 0.74)] == [True, True, False]
+
+
+def test_the_token_that_reaches_exactly_p_is_followed_by_one_more() -> None:
+    # "Exceeds": NeMo removes a token when the mass before it is greater than p.
+    assert [p > 0 for p in kept([0.0, 0.0, -60.0, -60.0], 0, 0.5)] == [True, True, False, False]
+    assert [p > 0 for p in kept([9.0, 0.0, 0.0], 0, 1e-9)] == [True, False, False]
+
+
+def test_top_k_keeps_ties_with_the_last_one() -> None:
+    assert [p > 0 for p in kept([1.0, 2.0, 1.0, 0.0], 2, 0.0)] == [True, True, True, False]
+
+
+def test_rows_with_different_parameters_do_not_mix() -> None:
+    logits = torch.tensor([[3.0, 2.0, 1.0, 0.0, -1.0]] * 3)
+    together = kept_probabilities(logits, torch.tensor([0, 2, 0]), torch.tensor([0.9, 0.0, 1.0]))
+    assert (together > 0).sum(dim=-1).tolist() == [3, 2, 5]
+
+
+@given(
+    st.lists(st.floats(-20, 20, width=32), min_size=1, max_size=30),
+    st.integers(0, 40),
+    st.floats(0.01, 0.99),
+)
+def test_top_p_keeps_the_smallest_likeliest_set_that_exceeds_p(
+    logits: list[float], top_k: int, top_p: float
+) -> None:
+    before_p = kept(logits, top_k, 0.0)
+    after = kept(logits, top_k, top_p)
+    assert sum(after) == pytest.approx(1)
+    inside = [p for p, a in zip(before_p, after, strict=True) if a > 0]
+    outside = [p for p, a in zip(before_p, after, strict=True) if a == 0]
+    assert inside
+    assert min(inside) >= max(outside, default=0)
+    assert sum(inside) > top_p - 1e-9
+    assert sum(inside) - min(inside) <= top_p + 1e-9
+
+
+# ---- drawing ----
+
+
+def test_the_random_numbers_are_pinned() -> None:
+    # Changing them changes every sampled answer: results of an earlier version, kept on purpose.
+    found = [uniform(0, "row", step) for step in range(3)]
+    assert found == [0.29668743322283064, 0.9633600466316081, 0.35720945017169303]
+    assert uniform(1, "row", 0) != uniform(0, "row", 0) != uniform(0, "other", 0)
+
+
+def test_the_random_numbers_are_uniform() -> None:
+    values = [
+        uniform(seed, f"row {i}", step) for seed in (0, 1) for i in range(50) for step in range(50)
+    ]
+    assert all(0 <= value < 1 for value in values)
+    counts, _ = np.histogram(values, bins=10, range=(0, 1))
+    assert abs(counts - 500).max() < 110  # five standard deviations
+
+
+@pytest.mark.parametrize(
+    ("random", "expected"), [(0.0, 1), (0.499, 1), (0.5, 2), (0.749, 2), (0.75, 4), (1 - 2**-53, 4)]
+)
+def test_a_token_is_drawn_where_the_cumulative_probability_passes(
+    random: float, expected: int
+) -> None:
+    probabilities = torch.tensor([[0.0, 0.5, 0.25, 0.0, 0.25, 0.0]], dtype=torch.float64)
+    assert pick(probabilities, torch.tensor([random], dtype=torch.float64)).tolist() == [expected]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20).filter(any), st.floats(0, 1 - 2**-53))
+def test_a_token_without_probability_is_never_drawn(weights: list[float], random: float) -> None:
+    probabilities = torch.tensor([weights], dtype=torch.float64)
+    probabilities = probabilities / probabilities.sum()
+    token = int(pick(probabilities, torch.tensor([random], dtype=torch.float64)))
+    assert probabilities[0, token] > 0
+
+
+def test_repetition_penalty_makes_positive_and_negative_logits_smaller() -> None:
+    logits = torch.tensor([2.0, -2.0, 1.0, 0.0, 3.0])
+    penalize_repetition(logits, [0, 1, 3, 0], penalty=2.0)
+    assert logits.tolist() == [1.0, -4.0, 1.0, 0.0, 3.0]
+
+
+# ---- with the vocabulary split over ranks ----
+
+GREEDY = SamplingParams(greedy=True)
+
+
+def rows(*sampling: SamplingParams, token_ids: tuple[int, ...] = ()) -> list[Row]:
+    return [
+        Row(i, text_request(f"row {i}", sampling=s), list(token_ids))
+        for i, s in enumerate(sampling)
+    ]
+
+
+def choose(
+    pool: RankPool, logits: list[list[float]], rows: list[Row], num_ids: int = 8, eos: int = 7
+) -> list[int | None]:
+    array = np.array(logits, dtype=np.float32)
+    return same_on_all(pool.run(choose_tokens, array, rows, num_ids, [eos]))  # type: ignore[no-any-return]
+
+
+def test_greedy_takes_the_lowest_of_equal_ids_on_whatever_rank(pool: RankPool) -> None:
+    logits = [
+        [0, 0, 5, 0, 5, 0, 5, 0],
+        [1, 0, 0, 0, 0, 0, 1, 0],
+        [0, 0, 0, 0, 0, 0, 9, 0],
+        [-4, -4, -4, -3, -4, -4, -3, -4],
+    ]
+    assert choose(pool, logits, rows(*[GREEDY] * 4)) == [2, 0, 6, 3]
+
+
+def test_padding_of_the_vocabulary_is_never_chosen(pool: RankPool) -> None:
+    logits = [[0, 1, 0, 0, 0, 9, 9, 9], [0, 1, 0, 0, 0, math.nan, 9, 9]]
+    sampled = SamplingParams(temperature=100.0)
+    assert choose(pool, logits, rows(GREEDY, GREEDY), num_ids=5) == [1, 1]
+    chosen = choose(pool, logits * 20, rows(*[sampled] * 40), num_ids=5)
+    assert {token for token in chosen if token is not None} == {0, 1, 2, 3, 4}
+
+
+def test_a_logit_that_is_not_finite_breaks_its_row_only(pool: RankPool) -> None:
+    logits = [
+        [0, 1, 0, 0, 0, 0, 0, math.nan],
+        [0, 1, 0, 0, 0, 0, 0, 0],
+        [math.inf, 0, 0, 0, 0, 0, 0, 0],
+        [0, 0, 2, 0, 0, -math.inf, 0, 0],
+    ]
+    assert choose(pool, logits, rows(*[GREEDY] * 4)) == [None, 1, None, None]
+    sampled = replace(GREEDY, greedy=False, top_k=1)
+    assert choose(pool, logits, rows(*[sampled] * 4)) == [None, 1, None, None]
+
+
+def test_end_of_sequence_waits_for_the_minimum_length(pool: RankPool) -> None:
+    logits = [[0, 1, 0, 0, 0, 0, 0, 9]] * 3
+    patient = replace(GREEDY, min_new_tokens=3)
+    sampled = SamplingParams(top_k=1, min_new_tokens=3)
+    assert choose(pool, logits, rows(GREEDY, patient, sampled, token_ids=(4, 4))) == [7, 1, 1]
+    assert choose(pool, logits, rows(GREEDY, patient, sampled, token_ids=(4, 4, 4))) == [7, 7, 7]
+
+
+def test_greedy_ignores_the_repetition_penalty_and_sampling_does_not(pool: RankPool) -> None:
+    logits = [[0, 3, 2.9, 0, 0, 0, 0, 0]] * 2
+    penalty = replace(GREEDY, repetition_penalty=1.2)
+    sampled = SamplingParams(top_k=1, repetition_penalty=1.2)
+    assert choose(pool, logits, rows(penalty, sampled, token_ids=(1,))) == [1, 2]
+
+
+def test_sampled_frequencies_follow_the_probabilities(pool: RankPool) -> None:
+    logits = [[math.log(p) for p in (0.4, 0.1, 0.05, 0.05, 0.2, 0.1, 0.05, 0.05)]] * 400
+    sampled = [SamplingParams(temperature=1.0, seed=3)] * 400
+    chosen = choose(pool, logits, rows(*sampled))
+    counts = np.bincount([token for token in chosen if token is not None], minlength=8)
+    assert abs(counts[0] - 160) < 50
+    assert abs(counts[4] - 80) < 40
+    cooler = [SamplingParams(temperature=0.25, seed=3)] * 400
+    assert np.bincount(choose(pool, logits, rows(*cooler)))[0] > 350  # type: ignore[arg-type]
