@@ -14,6 +14,7 @@ INSTALLED := $(VENV)/.installed
 setup: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
+	@echo "installing into $(VENV); the first time takes minutes"
 	$(PYTHON) -m venv $(VENV)
 ifdef TORCH_INDEX_URL
 	$(BIN)/pip install --quiet --index-url $(TORCH_INDEX_URL) torch==2.13.0

@@ -105,7 +105,7 @@ def _share_right() -> float:
     truth = {row["question_id"]: row["answer"] for row in _rows(FOLDER / "input/truth.jsonl")}
     answers = _rows(FOLDER / "output/outputs.jsonl")
     num_right = sum(row["response"] == truth[row["question_id"]] for row in answers)
-    return num_right / len(truth)
+    return float(num_right / len(truth))
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

@@ -1,13 +1,16 @@
-"""Processes that must not outlive the one that started them."""
+"""Processes that must not outlive the one that started them, and what they leave behind."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 _PARENT_CHECK_INTERVAL_S = 0.5
@@ -38,6 +41,19 @@ def is_alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def private_dir(base: Path, name: str) -> Path:
+    """A new directory below `base` for this process alone.
+
+    Removes those of the same name whose processes were killed before they could.
+    """
+    base.mkdir(parents=True, exist_ok=True)
+    for path in base.glob(f"{name}-*-*"):
+        owner = path.name.removeprefix(f"{name}-").partition("-")[0]
+        if owner.isdecimal() and not is_alive(int(owner)):
+            shutil.rmtree(path, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{name}-{os.getpid()}-", dir=base))
 
 
 def _watch(parent: int, signum: int) -> None:

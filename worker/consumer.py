@@ -146,7 +146,12 @@ def main() -> None:
             raise Reject("draining", requeue=True)
 
     app.task(bind=True, name=queue.TASK_NAME)(run_shard)
-    arguments = ["--quiet", "worker", "--pool=prefork", f"--concurrency={settings().shards_in_flight}"]
+    arguments = [
+        "--quiet",
+        "worker",
+        "--pool=prefork",
+        f"--concurrency={settings().shards_in_flight}",
+    ]
     arguments += [f"--hostname={config.worker_id}@%h", "--loglevel=WARNING"]
     arguments += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
     app.worker_main(arguments)

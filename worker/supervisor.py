@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import uuid
 from pathlib import Path
@@ -24,7 +22,7 @@ import structlog
 
 from neva.errors import ConfigError, NevaError
 from neva.model_files import fetch_model, list_model, model_digest
-from neva.process import is_alive
+from neva.process import is_alive, private_dir
 from neva.settings import settings
 from neva.spec import JobSpec
 from neva.store import open_store
@@ -39,7 +37,6 @@ _CHECK_INTERVAL_S = 0.2
 # An engine that dies so often before it answered once will not get better.
 _MAX_FAILED_STARTS = 3
 _SHARED_MEMORY = Path("/dev/shm")
-_PRIVATE_DIR = re.compile(r"neva-worker-(\d+)-")
 
 
 class Supervisor:
@@ -47,8 +44,7 @@ class Supervisor:
 
     def __init__(self, output_uri: str, redis_url: str) -> None:
         manifest, self._spec = read_run(output_uri)
-        settings().scratch_dir.mkdir(parents=True, exist_ok=True)
-        self._scratch_dir = _private_dir(settings().scratch_dir)
+        self._scratch_dir = private_dir(settings().scratch_dir, "neva-worker")
         self._pixels_dir = _pixels_dir(self._scratch_dir)
         self._config = WorkerConfig(
             worker_id=f"{os.uname().nodename}-{uuid.uuid4().hex[:8]}",
@@ -75,6 +71,8 @@ class Supervisor:
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, self._request_stop)
         config_file = self._config.write()
+        # Whatever a killed process leaves in its temporary directory goes with ours.
+        os.environ["TMPDIR"] = str(self._scratch_dir)
         try:
             while not self._stopping:
                 self._keep_engine()
@@ -186,14 +184,5 @@ def _model_dir(spec: JobSpec, expected_digest: str) -> Path:
 def _pixels_dir(scratch_dir: Path) -> Path:
     """In shared memory where the system has some; on disk elsewhere, which is as right."""
     if os.access(_SHARED_MEMORY, os.W_OK):
-        return _private_dir(_SHARED_MEMORY)
+        return private_dir(_SHARED_MEMORY, "neva-worker")
     return scratch_dir
-
-
-def _private_dir(base: Path) -> Path:
-    """A new directory for this process; those of supervisors that were killed are removed."""
-    for path in base.iterdir():
-        match = _PRIVATE_DIR.match(path.name)
-        if match and not is_alive(int(match[1])):
-            shutil.rmtree(path, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"neva-worker-{os.getpid()}-", dir=base))

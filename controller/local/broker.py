@@ -14,6 +14,7 @@ from typing import Self
 import redis
 
 from neva.errors import ConfigError, NevaError
+from neva.process import private_dir
 from neva.reasons import Reason
 
 _START_S = 20.0
@@ -23,7 +24,7 @@ class EmbeddedBroker:
     """A broker of one's own. Nothing in it survives; the ledger makes up for that."""
 
     def __init__(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="neva-broker-"))
+        self._folder = private_dir(Path(tempfile.gettempdir()), "neva-broker")
         self._socket = self._folder / "valkey.sock"
         self._process: subprocess.Popen[bytes] | None = None
 

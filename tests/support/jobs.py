@@ -1,4 +1,4 @@
-"""Makes and runs small real jobs in tests, as a user would: files on disk and the `neva` command."""
+"""Makes and runs small real jobs in tests as a user would: files on disk, the `neva` command."""
 
 from __future__ import annotations
 

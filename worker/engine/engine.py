@@ -14,7 +14,13 @@ from neva.errors import RowError
 from neva.reasons import Reason
 from worker.engine.feature_cache import FeatureCache
 from worker.engine.language_model import LanguageModel
-from worker.engine.protocol import GenerateRequest, GenerateResult, Outcome, RequestFailed
+from worker.engine.protocol import (
+    GenerateRequest,
+    GenerateResult,
+    MediaRef,
+    Outcome,
+    RequestFailed,
+)
 from worker.engine.sampler import VocabParallelSampler
 from worker.engine.scheduler import Row, Scheduler, SlotMove, group_by_prompt_length
 from worker.engine.stopping import StopRule, TextTokenizer
@@ -97,21 +103,40 @@ class Engine:
         ready: list[Row] = []
         for row in rows:
             media = row.request.media
-            if media is not None and media.key not in features and media.key not in errors:
-                known = self._features.get(media.key)
+            if media is None:
+                ready.append(row)
+                continue
+            if media.key not in features and media.key not in errors:
                 try:
-                    features[media.key] = self.vision.encode(media) if known is None else known
+                    features[media.key] = self._features_of(media)
                 except RowError as error:
                     errors[media.key] = error
-                else:
-                    if known is None:
-                        self._features.put(media.key, features[media.key])
-            if media is not None and media.key in errors:
+            if media.key in errors:
                 why = errors[media.key]
                 self._fail(row, why.reason, why.message, why.retryable, outcomes)
+            elif (found := features[media.key].size(0)) != row.request.num_media_tokens:
+                # Admission compared with the reference's shape; this is what its key stands for.
+                message = (
+                    f"the prompt has {row.request.num_media_tokens} media tokens, but the media"
+                    f" known as {media.key!r} has {found} features"
+                )
+                self._fail(row, Reason.MEDIA_TOKEN_CONFLICT, message, False, outcomes)
             else:
                 ready.append(row)
         return ready, features
+
+    def _features_of(self, media: MediaRef) -> torch.Tensor:
+        """The media's embeddings, encoded now unless they are still known.
+
+        Raises:
+            RowError: the media can't be read; equal on all ranks.
+        """
+        known = self._features.get(media.key)
+        if known is not None:
+            return known
+        features = self.vision.encode(media)
+        self._features.put(media.key, features)
+        return features
 
     def _prefill(
         self,

@@ -35,7 +35,7 @@ def read_llava_shape(directory: Path) -> LlavaShape:
         raise _unsupported(file, [f"model_type {raw.get('model_type')!r} (only 'llava')"])
     try:
         config: Any = LlavaConfig.from_dict(raw)
-    except Exception as error:  # noqa: BLE001  (it raises whatever a wrong value leads to)
+    except Exception as error:  # it raises whatever a wrong value leads to
         raise _invalid(file, str(error).splitlines()[0]) from error
     problems = _problems(config)
     if problems:

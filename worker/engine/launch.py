@@ -119,6 +119,7 @@ class EngineProcesses:
         """
         _check(config)
         config.scratch_dir.mkdir(parents=True, exist_ok=True)
+        config.socket_path.parent.mkdir(parents=True, exist_ok=True)
         # A directory of this start alone: leftovers of an earlier one can't be met by accident.
         generation = str(uuid.uuid4())
         scratch_dir = config.scratch_dir / generation
@@ -144,6 +145,7 @@ class EngineProcesses:
                         stdin=subprocess.DEVNULL,
                         stdout=log,
                         stderr=log,
+                        process_group=0,  # Ctrl-C is for the supervisor, which ends them in order
                     )
                 )
         except OSError as error:

@@ -8,6 +8,7 @@ The reason of its end goes to stderr as one line, and to a file for `EngineProce
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import traceback
@@ -129,7 +130,8 @@ def main() -> int:
         if code == EXIT_INTERNAL:
             traceback.print_exc()
         print(f"engine rank {rank}: {words.reason}: {words.message}", file=sys.stderr, flush=True)
-        error_file(config.engine.scratch_dir, rank).write_bytes(orjson.dumps(words))
+        with contextlib.suppress(OSError):  # the supervisor may have cleaned up already
+            error_file(config.engine.scratch_dir, rank).write_bytes(orjson.dumps(words))
         return code
     return 0
 

@@ -68,9 +68,10 @@ def make_llava(
             eos_token_id=EOS_ID,
             **text_overrides,
         ),
-        image_token_id=vocab_size - 1,
+        image_token_index=vocab_size - 1,
     )
-    model = LlavaForConditionalGeneration(config).eval()
+    model: Any = LlavaForConditionalGeneration(config)
+    model.eval()
     for parameter in model.parameters():  # not the buffers: those are never stored
         parameter.data = parameter.data.to(dtype).float()
     directory.mkdir(parents=True, exist_ok=exist_ok)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from worker.engine import attention, vision
 from worker.engine.attention import DecodeContext
 from worker.engine.build import load_engine
 from worker.engine.distributed import Ranks, gather_all
 from worker.engine.engine import Engine
-from worker.engine.launch import EngineConfig
+from worker.engine.launch import EngineConfig, Precision
 from worker.engine.protocol import GenerateRequest, MediaRef, Outcome
 from worker.engine.sampler import VocabParallelSampler
 from worker.engine.scheduler import Row
@@ -28,7 +30,7 @@ class Setup:
 
     model_dir: Path
     max_batch_rows: int = 8
-    precision: str = "fp32"
+    precision: Precision = "fp32"
     vision_cache_embeddings: int = 65536
     max_prefill_tokens: int = 8192
 
@@ -87,14 +89,6 @@ def generate(
     return outcomes
 
 
-def generate_with_fault(
-    ranks: Ranks, setup: Setup, requests: Sequence[GenerateRequest], fault: str
-) -> dict[str, Outcome]:
-    """`generate` with a deliberate error in the attention."""
-    with _FAULTS[fault]():
-        return generate(ranks, setup, requests)
-
-
 @contextmanager
 def _decode_context_with(change: str) -> Iterator[None]:
     original = DecodeContext.__init__
@@ -114,21 +108,27 @@ def _decode_context_with(change: str) -> Iterator[None]:
 
 @contextmanager
 def _not_causal() -> Iterator[None]:
-    original = attention.scaled_dot_product_attention
-
-    def broken(*args: torch.Tensor, is_causal: bool = False, **kwargs: object) -> torch.Tensor:
-        return original(*args, is_causal=False, **kwargs)  # type: ignore[arg-type]
+    def broken(*args: Any, is_causal: bool = False, **kwargs: Any) -> torch.Tensor:
+        return functional.scaled_dot_product_attention(*args, **kwargs)
 
     with mock.patch.object(attention, "scaled_dot_product_attention", broken):
         yield
 
 
-_FAULTS = {
+_FAULTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "none": nullcontext,
     "decode positions off by one": lambda: _decode_context_with("positions"),
     "decode mask missing": lambda: _decode_context_with("mask"),
     "prefill not causal": _not_causal,
 }
+
+
+def generate_with_fault(
+    ranks: Ranks, setup: Setup, requests: Sequence[GenerateRequest], fault: str
+) -> dict[str, Outcome]:
+    """`generate` with a deliberate error in the attention."""
+    with _FAULTS[fault]():
+        return generate(ranks, setup, requests)
 
 
 def choose_tokens(

@@ -47,7 +47,8 @@ class RankPool:
             self._start()
         for connection in self._connections:
             connection.send((function, arguments))
-        results, errors = [], []
+        results: list[Any] = []
+        errors: list[str] = []
         for rank, connection in enumerate(self._connections):
             if connection.poll(0 if errors else _PATIENCE_S):
                 error, result = connection.recv()

@@ -92,7 +92,7 @@ def test_old_names_and_several_files_load_the_same_model(
     assert "language_model.model.layers.2.mlp.up_proj.weight" in tensors
     (directory / "model.safetensors").unlink()
     names = sorted(tensors)
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number, part in enumerate((names[::2], names[1::2]), 1):
         file = f"model-0000{number}-of-00002.safetensors"
         save_file({name: tensors[name] for name in part}, directory / file)

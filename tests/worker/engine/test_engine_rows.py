@@ -225,6 +225,21 @@ def test_each_rank_reads_only_its_own_frames(
     assert max(len(part) for part in read) == -(-5 // len(read))
 
 
+@two_ranks
+def test_a_key_that_stands_for_another_video_fails_the_row_and_not_the_engine(
+    pool: RankPool, model: TinyLlava, video: MediaRef, tmp_path: Path
+) -> None:
+    longer = replace(write_media(tmp_path / "longer", 4, seed=2), key=video.key)
+    requests = [make_request("good", 5, media=video), make_request("bad", 5, media=longer)]
+    outcomes = run(pool, Setup(model.directory, 2), requests)
+    assert isinstance(outcomes["good"], GenerateResult)
+    failure = outcomes["bad"]
+    assert isinstance(failure, RequestFailed)
+    assert failure.reason == Reason.MEDIA_TOKEN_CONFLICT
+    assert "64 media tokens" in failure.message
+    assert "48 features" in failure.message
+
+
 # ---- rows that nobody wants any more ----
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -135,7 +136,11 @@ def rows(*sampling: SamplingParams, token_ids: tuple[int, ...] = ()) -> list[Row
 
 
 def choose(
-    pool: RankPool, logits: list[list[float]], rows: list[Row], num_ids: int = 8, eos: int = 7
+    pool: RankPool,
+    logits: Sequence[Sequence[float]],
+    rows: list[Row],
+    num_ids: int = 8,
+    eos: int = 7,
 ) -> list[int | None]:
     array = np.array(logits, dtype=np.float32)
     return same_on_all(pool.run(choose_tokens, array, rows, num_ids, [eos]))  # type: ignore[no-any-return]
