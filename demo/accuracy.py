@@ -12,6 +12,7 @@ import logging
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from demo.answerers import Answerer, Row, TransformersAnswerer
 from demo.clips import Clip, write_clips
+from demo.engine_answerer import running_engine
 from neva.frames import frame_indices
 from neva.model_profile import ModelProfile, read_model_profile
 from neva.prompting import build_prompt
@@ -124,20 +126,25 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=500)
     parser.add_argument("--seed", type=int, default=1234)
     parser.add_argument("--insert", choices=("left", "right"), default="left")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--engine", choices=("neva", "transformers"), default="neva")
+    parser.add_argument("--tensor-parallel", type=int, default=1, help="ranks of the neva engine")
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
-    score = measure(
-        TransformersAnswerer(arguments.model),
-        arguments.model,
-        arguments.clips,
-        arguments.seed,
-        arguments.insert,
-    )
+    torch.set_num_threads(1)
+    with ExitStack() as stack:
+        answerer: Answerer
+        if arguments.engine == "neva":
+            answerer = stack.enter_context(
+                running_engine(arguments.model, arguments.tensor_parallel)
+            )
+        else:
+            answerer = TransformersAnswerer(arguments.model)
+        score = measure(
+            answerer, arguments.model, arguments.clips, arguments.seed, arguments.insert
+        )
     for mistake in score.mistakes[:10]:
         print(mistake)
-    print(f"media {arguments.insert}, seed {arguments.seed}: {score}")
+    print(f"{arguments.engine}, media {arguments.insert}, seed {arguments.seed}: {score}")
 
 
 if __name__ == "__main__":

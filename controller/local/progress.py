@@ -99,6 +99,6 @@ class LiveProgress:
     def _rate_words(self, num_left: int) -> str:
         rate, eta_s = self._meter.rows_per_s, self._meter.eta_s(num_left)
         if rate is None or eta_s is None:
-            return "starting the engine" if self._num_done == 0 else "…"
+            return "starting the engine"
         minutes, seconds = divmod(round(eta_s), 60)
         return f"{rate:.1f} rows/s, {minutes}:{seconds:02d} left"

@@ -89,7 +89,7 @@ class Runner:
         summary["stages_s"] = {name: round(took_s, 1) for name, took_s in self._stages_s.items()}
         write_summary(store, summary)
         with self._stage("report"):
-            self._call("report", store.base_uri)
+            self._call("report", store.base_uri, quiet=True)
         if succeeded:
             store.put(layout.SUCCESS, b"")
         return self._tell_result()
@@ -159,9 +159,10 @@ class Runner:
 
     # The end
 
-    def _call(self, *arguments: str) -> None:
+    def _call(self, *arguments: str, quiet: bool = False) -> None:
         """Run another role's command in a process of its own, as a cluster does."""
-        done = subprocess.run([sys.executable, "-m", "controller", *arguments], check=False)
+        command = [sys.executable, "-m", "controller", *arguments]
+        done = subprocess.run(command, stdout=subprocess.DEVNULL if quiet else None, check=False)
         if done.returncode != 0:
             raise NevaError(
                 f"`neva {arguments[0]}` failed (exit code {done.returncode}); the answers are "

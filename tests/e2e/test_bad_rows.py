@@ -78,6 +78,12 @@ def test_with_a_threshold_the_good_rows_are_answered(job: JobFolder) -> None:
     assert (summary["rows"], summary["answered"], summary["failed"]) == (53, 40, 13)
     assert sum(summary["failed_by_reason"].values()) == 13
     assert "40 of 53 rows answered, 13 failed" in printed
+    # Another job must not touch this one's output.
+    job.inference["seed"] = 5
+    job.write_job()
+    code, printed = job.run()
+    assert code == 2
+    assert "OutputInUse" in printed
 
 
 def test_rows_that_fail_while_answering_beyond_the_threshold_are_exit_code_3(
@@ -103,16 +109,6 @@ def test_a_bad_job_file_is_exit_code_2_with_all_problems(
     assert code == 2
     assert "spec.inference.top_p" in printed
     assert "did you mean top_k?" in printed
-
-
-def test_another_jobs_output_is_not_touched(make_job: Callable[..., JobFolder]) -> None:
-    job = make_job(num_clips=1)
-    assert job.run()[0] == 0
-    job.inference["seed"] = 5
-    job.write_job()
-    code, printed = job.run()
-    assert code == 2
-    assert "OutputInUse" in printed
 
 
 def test_media_that_can_never_fit_is_refused_before_anything_starts(

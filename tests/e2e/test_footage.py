@@ -29,9 +29,11 @@ def footage() -> dict[str, Path]:
 
 
 def test_every_prompt_about_real_footage_gets_one_answer(
-    tmp_path: Path, footage: dict[str, Path]
+    tmp_path: Path, footage: dict[str, Path], broker_url: str
 ) -> None:
-    job = JobFolder(tmp_path, tensor_parallel_size=2)
+    # A Redis server of the user's own this time, instead of the embedded one.
+    environment = {"NEVA_REDIS_URL": broker_url}
+    job = JobFolder(tmp_path, tensor_parallel_size=2, environment=environment)
     job.videos.mkdir()
     assert set(NUM_FRAMES) == set(footage)
     names = sorted(footage)

@@ -5,6 +5,7 @@ Moments are drawn in rows, not in seconds, so that a slow machine kills in the m
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -146,6 +147,25 @@ def test_a_process_of_the_run_is_killed_and_the_run_goes_on(
     os.kill(victim.pid, signal.SIGKILL)
     printed, _ = process.communicate(timeout=200)
     assert process.returncode == 0, f"after {who} was killed at row {moment}:\n{printed}"
+    check(job, undisturbed)
+
+
+def test_a_run_stopped_in_order_keeps_every_finished_row(
+    make_job: Callable[..., JobFolder], undisturbed: dict[str, Any]
+) -> None:
+    job = make_job(tensor_parallel_size=2, environment={**ENVIRONMENT, "NEVA_FLUSH_ROWS": "5"})
+    process = job.start()
+    wait_until(lambda: num_parts(job) >= 4, process)
+    below = descendants(process.pid)
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, printed
+    assert "the same command goes on" in printed
+    assert not any(is_running(p.pid) for p in below)
+    releases = list((job.folder / "out" / "shards").glob("*/attempts/*/release.json"))
+    assert [json.loads(path.read_bytes())["reason"] for path in releases] == ["Drained"] * 2
+    code, printed = job.run()
+    assert code == 0, printed
     check(job, undisturbed)
 
 

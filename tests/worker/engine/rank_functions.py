@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -67,8 +67,9 @@ def last_logits(ranks: Ranks, setup: Setup, request: GenerateRequest) -> np.ndar
             parts.extend(gather_all(logits, ranks.tensor_group))
         return choose(logits, rows)
 
+    sampling = replace(request.sampling, max_new_tokens=1)
     with mock.patch.object(engine._sampler, "choose", keep):
-        generate(ranks, setup, [request])
+        generate(ranks, setup, [replace(request, sampling=sampling)])
     return torch.cat(parts, dim=-1)[0, : engine.language_model.vocab_size].float().numpy()
 
 

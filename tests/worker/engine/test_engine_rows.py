@@ -29,6 +29,8 @@ from worker.engine.protocol import (
     SamplingParams,
 )
 
+SHORT = SamplingParams(greedy=True, max_new_tokens=6)
+
 two_ranks = pytest.mark.parametrize("pool", [2], indirect=True)
 
 
@@ -55,7 +57,7 @@ def test_sampled_answers_are_the_same_in_any_batch_and_at_any_parallel_size(
 ) -> None:
     media = write_media(models_dir / "sampled", num_frames=2, seed=2)
     sampling = SamplingParams(
-        temperature=0.7, top_k=50, top_p=0.9, repetition_penalty=1.2, max_new_tokens=12, seed=7
+        temperature=0.7, top_k=50, top_p=0.9, repetition_penalty=1.2, max_new_tokens=8, seed=7
     )
     requests = [
         make_request(f"row {i}", 4 + i % 3, media=media if i % 2 else None, sampling=sampling)
@@ -182,10 +184,16 @@ def test_a_row_whose_logits_are_not_finite_fails_alone(
     bad_pixels = np.full((3, 3, 32, 32), np.nan, dtype=np.float32)
     bad_pixels.tofile(tmp_path / "nan")
     bad = MediaRef("nan", str(tmp_path / "nan"), bad_pixels.shape)
-    before = [make_request("before 1", 6, media=video), make_request("before 2", 9)]
+    before = [
+        make_request("before 1", 6, media=video, sampling=SHORT),
+        make_request("before 2", 9, sampling=SHORT),
+    ]
     # Shorter than the bad row, so its mask covers places that the bad row has written.
-    after = [make_request("after 1", 4), make_request("after 2", 20)]
-    broken = make_request("broken", 6, media=bad)
+    after = [
+        make_request("after 1", 4, sampling=SHORT),
+        make_request("after 2", 20, sampling=SHORT),
+    ]
+    broken = make_request("broken", 6, media=bad, sampling=SHORT)
     # A cache of its own: nothing but this test has written to it.
     setup = Setup(model.directory, max_batch_rows=3)
     requests = [*before, broken, *after]
@@ -203,7 +211,7 @@ def test_a_video_is_encoded_once_while_it_stays_in_the_cache(
     videos = [write_media(tmp_path / f"video {i}", 2, seed=i) for i in range(3)]
     tokens_per_video = 2 * 16
     requests = [
-        make_request(f"{question} about {i}", 5 + question, media=videos[i])
+        make_request(f"{question} about {i}", 5 + question, media=videos[i], sampling=SHORT)
         for question in range(3)
         for i in range(3)
     ]
@@ -219,7 +227,7 @@ def test_each_rank_reads_only_its_own_frames(
     pool: RankPool, model: TinyLlava, tmp_path: Path
 ) -> None:
     media = write_media(tmp_path / "five frames", num_frames=5, seed=3)
-    request = make_request("row", 5, media=media)
+    request = make_request("row", 5, media=media, sampling=SHORT)
     read = pool.run(frames_read, Setup(model.directory, 2), request)
     assert [frame for part in read for frame in part] == [0, 1, 2, 3, 4]
     assert max(len(part) for part in read) == -(-5 // len(read))

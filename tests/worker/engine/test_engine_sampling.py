@@ -157,7 +157,7 @@ def test_greedy_takes_the_lowest_of_equal_ids_on_whatever_rank(pool: RankPool) -
 
 
 def test_padding_of_the_vocabulary_is_never_chosen(pool: RankPool) -> None:
-    logits = [[0, 1, 0, 0, 0, 9, 9, 9], [0, 1, 0, 0, 0, math.nan, 9, 9]]
+    logits: list[list[float]] = [[0, 1, 0, 0, 0, 9, 9, 9], [0, 1, 0, 0, 0, math.nan, 9, 9]]
     sampled = SamplingParams(temperature=100.0)
     assert choose(pool, logits, rows(GREEDY, GREEDY), num_ids=5) == [1, 1]
     chosen = choose(pool, logits * 20, rows(*[sampled] * 40), num_ids=5)
@@ -165,7 +165,7 @@ def test_padding_of_the_vocabulary_is_never_chosen(pool: RankPool) -> None:
 
 
 def test_a_logit_that_is_not_finite_breaks_its_row_only(pool: RankPool) -> None:
-    logits = [
+    logits: list[list[float]] = [
         [0, 1, 0, 0, 0, 0, 0, math.nan],
         [0, 1, 0, 0, 0, 0, 0, 0],
         [math.inf, 0, 0, 0, 0, 0, 0, 0],
