@@ -2,4 +2,10 @@
 
 from __future__ import annotations
 
+from hypothesis import settings
+
+# A loaded machine is no failure.
+settings.register_profile("neva", deadline=None)
+settings.load_profile("neva")
+
 pytest_plugins = ["tests.support.broker", "tests.support.s3"]

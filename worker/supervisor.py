@@ -23,6 +23,7 @@ import structlog
 from neva.errors import ConfigError, NevaError
 from neva.model_files import fetch_model, list_model, model_digest
 from neva.process import is_alive, private_dir
+from neva.reasons import Reason
 from neva.settings import settings
 from neva.spec import JobSpec
 from neva.store import open_store
@@ -34,8 +35,10 @@ from worker.engine.launch import EXIT_CONFIG, EngineConfig, EngineProcesses
 log = structlog.get_logger()
 
 _CHECK_INTERVAL_S = 0.2
-# An engine that dies so often before it answered once will not get better.
+# What dies so often before it did anything useful will not get better.
 _MAX_FAILED_STARTS = 3
+_CONSUMER_STEADY_S = 10.0
+_CONSUMER_RESTART_PAUSE_S = 1.0
 _SHARED_MEMORY = Path("/dev/shm")
 
 
@@ -60,6 +63,8 @@ class Supervisor:
         self._engine_ready = False
         self._num_failed_starts = 0
         self._consumer: subprocess.Popen[bytes] | None = None
+        self._consumer_started_s = 0.0
+        self._num_failed_consumers = 0
 
     def run(self) -> None:
         """Work until SIGTERM or SIGINT.
@@ -77,7 +82,7 @@ class Supervisor:
             while not self._stopping:
                 self._keep_engine()
                 self._keep_consumer(config_file)
-                self._sweep_pixels()
+                self._sweep()
                 time.sleep(_CHECK_INTERVAL_S)
             self._drain()
         finally:
@@ -139,17 +144,29 @@ class Supervisor:
             if code is None:
                 return
             log.error("consumer died", exit_code=code)
+            steady = time.monotonic() - self._consumer_started_s > _CONSUMER_STEADY_S
+            self._num_failed_consumers = 0 if steady else self._num_failed_consumers + 1
+            if self._num_failed_consumers >= _MAX_FAILED_STARTS:
+                raise NevaError(
+                    f"the Celery worker does not start (exit code {code}); its log says why",
+                    reason=Reason.WORKER_CRASHED,
+                )
+            time.sleep(_CONSUMER_RESTART_PAUSE_S)
         command = [sys.executable, "-m", "worker.consumer", str(config_file)]
         self._consumer = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        self._consumer_started_s = time.monotonic()
         log.info("consumer started", pid=self._consumer.pid)
 
-    def _sweep_pixels(self) -> None:
-        """Delete what children that were killed left behind."""
+    def _sweep(self) -> None:
+        """Delete pixels and downloads that children left behind when they were killed."""
         for folder in (self._pixels_dir, self._scratch_dir):
             for path in folder.iterdir():
                 owner = path.name.partition("-")[0]
                 if owner.isdecimal() and not is_alive(int(owner)):
-                    path.unlink(missing_ok=True)
+                    if path.is_dir():
+                        shutil.rmtree(path, ignore_errors=True)
+                    else:
+                        path.unlink(missing_ok=True)
 
     def _drain(self) -> None:
         """Stop the consumer in order, within the drain time."""

@@ -9,6 +9,7 @@ import torch
 
 from demo.accuracy import MODEL_DIR, measure
 from demo.answerers import TransformersAnswerer
+from demo.engine_answerer import running_engine
 from demo.tiny_model import build_config, build_tokenizer
 from neva.model_profile import read_model_profile
 from neva.templates import InsertMedia
@@ -45,4 +46,11 @@ def test_the_training_script_still_makes_this_vocabulary_and_architecture() -> N
 def test_it_answers_fresh_clips_right(insert: InsertMedia) -> None:
     torch.set_num_threads(1)
     score = measure(TransformersAnswerer(MODEL_DIR), MODEL_DIR, 12, seed=4321, insert=insert)
+    assert score.num_questions_right >= 0.95 * score.num_questions, score.mistakes
+
+
+@pytest.mark.e2e
+def test_the_projects_engine_answers_them_right_too() -> None:
+    with running_engine(MODEL_DIR, tensor_parallel_size=2) as answerer:
+        score = measure(answerer, MODEL_DIR, 6, seed=4321, insert="left")
     assert score.num_questions_right >= 0.95 * score.num_questions, score.mistakes

@@ -89,11 +89,12 @@ class MediaPreparer:
         if local is not None:
             yield local
             return
-        # The suffix stays: decoders look at it.
-        digest = hashlib.sha256(name.encode()).hexdigest()[:16]
-        target = self.downloads_dir / f"{os.getpid()}-{digest}{Path(name).suffix}"
-        self.media.download(name, target)
+        # The file keeps its name: decoders look at the suffix, and users read it in errors.
+        folder = self.downloads_dir / f"{os.getpid()}-download"
+        folder.mkdir(exist_ok=True)
+        target = folder / Path(name).name
         try:
+            self.media.download(name, target)
             yield target
         finally:
             target.unlink(missing_ok=True)
