@@ -14,13 +14,20 @@ from itertools import islice
 from typing import Any, BinaryIO
 
 from controller.spool import Spool
-from neva.errors import RowError
+from neva.errors import ConfigError, RowError
 from neva.ledger import ShardRow, error_line
 from neva.prompts import BadRow, PromptRow, layout_of, read_prompts
 from neva.reasons import Reason
 from neva.row_prompt import RowPrompts
 from neva.spec import JobSpec
-from neva.store import NotFound, Store, open_object, open_store
+from neva.store import (
+    BucketNotFound,
+    NotFound,
+    Store,
+    StoreError,
+    open_object,
+    open_store,
+)
 
 REJECTED = "rejected"  # kind of a spool's lines
 _READ_BYTES = 1 << 20
@@ -82,15 +89,28 @@ def prompts_sha256(spec: JobSpec) -> str | None:
 
 def _reject_missing_media(spool: Spool, media: Store, lookups: int) -> None:
     names = spool.media_names()
-    missing = []
+    bad: list[tuple[str, RowError]] = []
     with ThreadPoolExecutor(lookups, thread_name_prefix="media-lookup") as pool:
         while batch := list(islice(names, lookups * 32)):
-            found = pool.map(media.head, batch)
-            missing += [name for name, info in zip(batch, found, strict=True) if info is None]
-    for name in missing:
-        message = f"{media.uri_of(name)} does not exist"
+            found = pool.map(lambda name: _problem_of(media, name), batch)
+            bad += [(name, error) for name, error in zip(batch, found, strict=True) if error]
+    for name, error in bad:
         for row in spool.take_rows_of(name):
-            _reject(spool, row, Reason.MEDIA_NOT_FOUND, message)
+            _reject(spool, row, error.reason, error.message)
+
+
+def _problem_of(media: Store, name: str) -> RowError | None:
+    """Why one media can't be used; store errors that may pass go through."""
+    try:
+        if media.head(name) is not None:
+            return None
+    except BucketNotFound as error:
+        raise ConfigError(error.message, reason=error.reason) from error
+    except StoreError as error:
+        if error.retryable:
+            raise
+        return RowError(error.message, reason=error.reason)
+    return RowError(f"{media.uri_of(name)} does not exist", reason=Reason.MEDIA_NOT_FOUND)
 
 
 def _reject(spool: Spool, row: PromptRow | ShardRow | BadRow, reason: str, message: str) -> None:

@@ -9,14 +9,12 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import orjson
-
 from controller.spool import Spool
-from neva.ledger import Ledger, LedgerCorrupt, Manifest, layout
+from neva.ledger import FinishedRow, Ledger, LedgerCorrupt, Manifest, layout
 from neva.store.base import Store
 
 _ANSWERED, _FAILED = "answered", "failed"
@@ -42,37 +40,42 @@ def merge(ledger: Ledger, manifest: Manifest) -> Merged:
     """
     reasons: Counter[str] = Counter()
     with Spool() as spool:
-        for line in _rejected(ledger.store, manifest):
-            error = orjson.loads(line)
-            reasons[error["reason"]] += 1
-            # Rejected rows have no seq of their own any more; their line number orders them.
-            spool.add_line(_FAILED, error["line"], error)
-        for plan in manifest.shards:
-            for row in ledger.committed_rows(plan):
-                if row.error is not None:
-                    reasons[row.error["reason"]] += 1
-                    spool.add_line(_FAILED, row.error["line"], row.error)
-                else:
-                    spool.add_line(_ANSWERED, row.seq, row.output)
+        for row in _finished_rows(ledger, manifest):
+            if row.error is not None:
+                reasons[row.error["reason"]] += 1
+                spool.add_line(_FAILED, row.seq, row.error)
+            else:
+                spool.add_line(_ANSWERED, row.seq, row.output)
         num_answered = spool.num_lines(_ANSWERED)
         num_all = num_answered + spool.num_lines(_FAILED)
         if num_all != manifest.num_rows:
             raise LedgerCorrupt(f"{num_all} rows were merged, the manifest has {manifest.num_rows}")
-        _write(ledger.store, layout.OUTPUTS, spool.lines(_ANSWERED))
-        _write(ledger.store, layout.ERRORS, spool.lines(_FAILED))
+        put_lines(ledger.store, layout.OUTPUTS, (line for _, line in spool.lines(_ANSWERED)))
+        put_lines(ledger.store, layout.ERRORS, (line for _, line in spool.lines(_FAILED)))
     return Merged(num_answered, dict(sorted(reasons.items())))
 
 
-def _rejected(store: Store, manifest: Manifest) -> list[bytes]:
-    data = store.get(layout.REJECTED)
-    if hashlib.sha256(data).hexdigest() != manifest.rejected_sha256:
+def _finished_rows(ledger: Ledger, manifest: Manifest) -> Iterator[FinishedRow]:
+    """Every row of the run, refused ones first."""
+    digest = hashlib.sha256()
+    with ledger.store.open_read(layout.REJECTED) as stream:
+        for line in stream:
+            digest.update(line)
+            yield FinishedRow.from_json(line, layout.REJECTED)
+    if digest.hexdigest() != manifest.rejected_sha256:
         raise LedgerCorrupt(f"{layout.REJECTED} was overwritten after {layout.MANIFEST} fixed it")
-    return data.splitlines()
+    for plan in manifest.shards:
+        yield from ledger.committed_rows(plan)
 
 
-def _write(store: Store, key: str, lines: Iterable[bytes]) -> None:
-    with tempfile.TemporaryDirectory(prefix="neva-merge-") as folder:
+def put_lines(store: Store, key: str, lines: Iterable[bytes]) -> str:
+    """Write a file of lines in constant memory; returns its SHA-256."""
+    digest = hashlib.sha256()
+    with tempfile.TemporaryDirectory(prefix="neva-lines-") as folder:
         path = Path(folder) / "lines"
         with path.open("wb") as file:
-            file.writelines(lines)
+            for line in lines:
+                digest.update(line + b"\n")
+                file.write(line + b"\n")
         store.put_file(key, path)
+    return digest.hexdigest()

@@ -16,6 +16,7 @@ from controller.plan import Observed, shards_to_enqueue
 from neva import queue
 from neva.lease import Leases
 from neva.ledger import Ledger, Manifest
+from neva.trouble import Trouble, read_trouble
 
 # Listing a large run's ledger takes a while: never spend more than this share of the time on it.
 _LISTING_SHARE = 0.1
@@ -23,13 +24,17 @@ _LISTING_SHARE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is, in rows; `num_done` counts failed rows, too, and so does `num_failed`."""
+    """How far a run is, in rows; `num_done` counts failed rows, too, and so does `num_failed`.
+
+    `trouble` is what made a worker leave a shard within the last minute.
+    """
 
     num_rows: int
     num_done: int
     num_failed: int
     num_shards: int
     num_shards_done: int
+    trouble: Trouble | None = None
 
     @property
     def finished(self) -> bool:
@@ -59,6 +64,7 @@ class Reconciler:
         self._clock = clock
         self._open = {plan.number: len(plan.row_ids) for plan in manifest.shards}
         self._enqueued_at_s: dict[int, float] = {}
+        self._waiting_at_s = float("-inf")
         self._num_committed = self._num_failed = 0
         self._next_listing_s = float("-inf")
 
@@ -66,16 +72,13 @@ class Reconciler:
         """Look once and act on it. Broker and store errors pass through; call again later."""
         self._take_commits()
         leases = self._leases.get_many(self._open)
-        seen = Observed(
-            self._clock(),
-            self._open,
-            leases,
-            self._enqueued_at_s,
-            queue.depth(self._client, self._manifest.run_id).ready,
-        )
+        now_s = self._clock()
+        if queue.depth(self._client, self._manifest.run_id).ready:
+            self._waiting_at_s = now_s
+        seen = Observed(now_s, self._open, leases, self._enqueued_at_s, self._waiting_at_s)
         for shard in shards_to_enqueue(seen, self._grace_s):
             queue.send(self._app, queue.ShardMessage(self._manifest.run_id, shard))
-            self._enqueued_at_s[shard] = seen.now_s
+            self._enqueued_at_s[shard] = now_s
         rejected = self._manifest.num_rejected
         return Progress(
             num_rows=self._manifest.num_rows,
@@ -83,6 +86,7 @@ class Reconciler:
             num_failed=rejected + self._num_failed + sum(x.num_failed for x in leases.values()),
             num_shards=len(self._manifest.shards),
             num_shards_done=len(self._manifest.shards) - len(self._open),
+            trouble=read_trouble(self._client, self._manifest.run_id),
         )
 
     def _take_commits(self) -> None:

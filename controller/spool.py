@@ -80,11 +80,11 @@ class Spool:
     def add_line(self, kind: str, seq: int, line: object) -> None:
         self._db.execute("insert into lines values (?, ?, ?)", (kind, seq, orjson.dumps(line)))
 
-    def lines(self, kind: str) -> Iterator[bytes]:
-        """The lines of one kind in input order, each with its newline."""
-        query = "select data from lines where kind = ? order by seq"
-        for (data,) in self._db.execute(query, (kind,)):
-            yield data + b"\n"
+    def lines(self, kind: str) -> Iterator[tuple[int, bytes]]:
+        """(seq, line) of one kind in input order."""
+        yield from self._db.execute(
+            "select seq, data from lines where kind = ? order by seq", (kind,)
+        )
 
     def num_lines(self, kind: str) -> int:
         query = "select count(*) from lines where kind = ?"

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from controller.intake import REJECTED, prompts_sha256, read_into
+from controller.merge import put_lines
 from controller.split import split
 from controller.spool import Spool
 from neva.errors import ConfigError
@@ -19,8 +20,8 @@ from neva.model_profile import read_model_profile
 from neva.reasons import Reason
 from neva.row_prompt import RowPrompts
 from neva.settings import settings
-from neva.spec import VideoNevaJob
-from neva.store import open_store, probe_conditional_put
+from neva.spec import JobSpec, VideoNevaJob
+from neva.store import BucketNotFound, open_object, open_store, probe_conditional_put
 from neva.tokens import Tokenizer
 
 TellRejected = Callable[[int, Iterator[dict[str, Any]]], None]
@@ -45,20 +46,49 @@ def start_run(job: VideoNevaJob, ledger: Ledger, tell_rejected: TellRejected) ->
     """
     spec = job.spec
     probe_conditional_put(ledger.store)
+    _require_files(spec)
     model = open_store(spec.model.uri)
     files = list_model(model)
     with small_model_files(model, files) as folder:
-        prompts = RowPrompts(spec, read_model_profile(folder), Tokenizer.from_directory(folder))
+        profile = read_model_profile(folder)
+        prompts = RowPrompts(spec, profile, Tokenizer.from_directory(folder))
+    profile.require_ranks(spec.model.tensor_parallel_size)
     with Spool() as spool:
         intake = read_into(spool, spec, prompts, settings().media_lookups)
         if intake.num_rows == 0:
             raise ConfigError(f"{spec.input.prompts}: no prompts in it")
         if intake.num_rejected:
-            tell_rejected(intake.num_rejected, map(orjson.loads, spool.lines(REJECTED)))
+            errors = (orjson.loads(line) for _, line in spool.lines(REJECTED))
+            tell_rejected(intake.num_rejected, errors)
         if not spec.failure.tolerates(intake.num_rejected, intake.num_rows):
-            ledger.store.put(layout.ERRORS, b"".join(spool.lines(REJECTED)))
+            put_lines(ledger.store, layout.ERRORS, (line for _, line in spool.lines(REJECTED)))
             return Refused(intake.num_rejected, intake.num_rows)
-        return split(job, ledger, spool, intake, model_digest(files))
+        manifest = split(job, ledger, spool, intake, model_digest(files))
+    # Another controller may have been first, with another job.
+    check_same_run(job, ledger, manifest)
+    return manifest
+
+
+def _require_files(spec: JobSpec) -> None:
+    """Refuse a job that names files which don't exist, all at once.
+
+    Raises:
+        ConfigError: OBJECT_NOT_FOUND.
+    """
+    uris = [spec.input.prompts]
+    if spec.judge is not None:
+        named = (spec.judge.questions, spec.judge.context, spec.judge.rules, *spec.judge.against)
+        uris += [uri for uri in named if uri is not None]
+    missing = []
+    for uri in uris:
+        store, key = open_object(uri)
+        try:
+            if store.head(key) is None:
+                missing.append(f"{uri} does not exist")
+        except BucketNotFound as error:
+            missing.append(f"{uri}: {error.message}")
+    if missing:
+        raise ConfigError("; ".join(missing), reason=Reason.OBJECT_NOT_FOUND)
 
 
 def check_same_run(job: VideoNevaJob, ledger: Ledger, manifest: Manifest) -> None:

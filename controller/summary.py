@@ -36,8 +36,13 @@ def summarize(
         "model_id": job.spec.model.uri,
         "model_digest": manifest.model_digest,
         "judge": None,
-        "stages_s": {name: round(seconds, 1) for name, seconds in stages_s.items()},
+        "stages_s": rounded(stages_s),
     }
+
+
+def rounded(stages_s: dict[str, float]) -> dict[str, float]:
+    """Seconds as a person reads them."""
+    return {name: round(seconds, 1) for name, seconds in stages_s.items()}
 
 
 def add_judge(summary: dict[str, Any], store: Store) -> None:
@@ -58,10 +63,12 @@ def read_summary(store: Store) -> dict[str, Any] | None:
     return None if data is None else dict(orjson.loads(data))
 
 
-def is_finished(store: Store) -> bool:
-    """Whether nothing is left to do for the run: it succeeded, or failed and says so."""
+def is_finished(store: Store, job: VideoNevaJob) -> bool:
+    """Whether nothing is left to do for the run: it succeeded, or failed by the job's threshold."""
     if store.head(layout.SUCCESS) is not None:
         return True
     summary = read_summary(store)
-    failed = summary is not None and summary["state"] == FAILED
-    return failed and store.head(layout.REPORT) is not None
+    if summary is None or store.head(layout.REPORT) is None:
+        return False
+    same_threshold = summary["fail_on_error"] == job.spec.failure.fail_on_error
+    return bool(summary["state"] == FAILED and same_threshold)

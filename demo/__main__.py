@@ -37,6 +37,9 @@ _START_S = 30.0
 def main() -> int:
     started_s = time.monotonic()
     console = Console()
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]  # a profile or endpoint of the user's would win over the demo's
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"
     shutil.rmtree(FOLDER, ignore_errors=True)
     stages_s: dict[str, float] = {}
     with contextlib.ExitStack() as stack:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from neva.errors import ConfigError
 from neva.reasons import Reason
-from neva.store.base import ObjectInfo, Store
+from neva.store.base import BucketNotFound, ObjectInfo, Store
 
 # Read by neva.model_profile and neva.tokens; a model's other JSON files are small, too.
 _SMALL_SUFFIXES = (".json", ".jinja", ".txt", ".model")
@@ -27,7 +27,11 @@ def list_model(store: Store) -> list[ObjectInfo]:
     Raises:
         ConfigError: there are none.
     """
-    files = [item for item in store.list() if "/" not in item.key and not item.key.startswith(".")]
+    try:
+        files = [item for item in store.list() if not item.key.startswith(".")]
+    except BucketNotFound as error:
+        raise ConfigError(error.message, reason=Reason.INVALID_CHECKPOINT) from error
+    files = [item for item in files if "/" not in item.key]
     if not files:
         raise ConfigError(
             f"{store.base_uri}: no model there; expected a Hugging Face LLaVA directory with "

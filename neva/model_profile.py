@@ -18,6 +18,9 @@ from neva.tokens import Tokenizer
 
 DEFAULT_VIDEO_FRAMES: Final = 8  # data.num_frames of NeMo's video_neva_config.yaml
 _PIL_BICUBIC: Final = 3
+# transformers leaves out of a config what equals LlamaConfig's defaults, as llava-1.5's does.
+_LLAMA_HEADS: Final = 32
+_LLAMA_FFN_SIZE: Final = 11008
 
 # CLIPImageProcessor's own defaults, which a preprocessor_config.json may leave out.
 _CLIP_MEAN: Final = (0.48145466, 0.4578275, 0.40821073)
@@ -44,6 +47,7 @@ class ModelProfile:
         image_mean, image_std: per channel, on a scale of 0 to 1.
         resize_shortest_edge: the shorter side is resized to this, pixels.
         crop_size: (height, width) of the centre crop, pixels.
+        num_heads, num_kv_heads, ffn_size: of the language model; what tensor parallelism divides.
     """
 
     layout: Literal["hf-llava"]
@@ -62,6 +66,30 @@ class ModelProfile:
     image_std: tuple[float, float, float]
     resize_shortest_edge: int
     crop_size: tuple[int, int]
+    num_heads: int
+    num_kv_heads: int
+    ffn_size: int
+
+    def require_ranks(self, num_ranks: int) -> None:
+        """Refuse a tensor parallel size that does not divide the model.
+
+        Raises:
+            ConfigError: with the sizes and the ranks that can.
+        """
+        if self._divides(num_ranks):
+            return
+        fitting = ", ".join(str(n) for n in range(1, self.num_heads + 1) if self._divides(n))
+        raise ConfigError(
+            f"spec.model.tensorParallelSize: {num_ranks} ranks can't share {self.num_heads} heads, "
+            f"{self.num_kv_heads} key-value heads and a layer of {self.ffn_size}; these can: "
+            f"{fitting}"
+        )
+
+    def _divides(self, num_ranks: int) -> bool:
+        if self.num_heads % num_ranks or self.ffn_size % num_ranks:
+            return False
+        # Fewer key-value heads than ranks are repeated.
+        return self.num_kv_heads % num_ranks == 0 or num_ranks % self.num_kv_heads == 0
 
 
 def read_model_profile(directory: Path) -> ModelProfile:
@@ -98,6 +126,7 @@ def read_model_profile(directory: Path) -> ModelProfile:
         # The tokenizer's own choice wins: llava-hf configs often leave the id out.
         bos_token_id = tokenizer.encode("a", add_special_tokens=True)[0]
 
+    num_heads = text.optional_integer("num_attention_heads") or _LLAMA_HEADS
     return ModelProfile(
         layout="hf-llava",
         template="v1",
@@ -115,6 +144,9 @@ def read_model_profile(directory: Path) -> ModelProfile:
         image_std=std,
         resize_shortest_edge=resize_shortest_edge,
         crop_size=crop_size,
+        num_heads=num_heads,
+        num_kv_heads=text.optional_integer("num_key_value_heads") or num_heads,
+        ffn_size=text.optional_integer("intermediate_size") or _LLAMA_FFN_SIZE,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ import time
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
+_held_locks: list[int] = []  # of private directories, until this process ends
 _PARENT_CHECK_INTERVAL_S = 0.5
 
 
@@ -46,14 +48,37 @@ def is_alive(pid: int) -> bool:
 def private_dir(base: Path, name: str) -> Path:
     """A new directory below `base` for this process alone.
 
-    Removes those of the same name whose processes were killed before they could.
+    Removes those of the same name whose processes were killed before they could. Each owner holds
+    a lock that the kernel frees with the process; ids would not do where containers with process
+    ids of their own share the directory.
     """
     base.mkdir(parents=True, exist_ok=True)
-    for path in base.glob(f"{name}-*-*"):
-        owner = path.name.removeprefix(f"{name}-").partition("-")[0]
-        if owner.isdecimal() and not is_alive(int(owner)):
+    for path in base.glob(f"{name}-*"):
+        lock = _lock(path)
+        if lock is not None:
             shutil.rmtree(path, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"{name}-{os.getpid()}-", dir=base))
+            os.close(lock)
+    # Hidden until it is locked: another process must not take it for an orphan.
+    folder = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=base))
+    lock = _lock(folder)
+    if lock is None:
+        raise OSError(f"{folder} can't be locked")
+    _held_locks.append(lock)
+    return folder.rename(folder.with_name(folder.name.removeprefix(".")))
+
+
+def _lock(folder: Path) -> int | None:
+    """A descriptor that holds the folder's lock; None when another process holds it."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def _watch(parent: int, signum: int) -> None:

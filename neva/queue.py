@@ -21,6 +21,7 @@ from celery import Celery
 
 TASK_NAME = "neva.run_shard"
 VISIBILITY_TIMEOUT_S = 30
+_SOCKET_TIMEOUT_S = 5
 _UNACKED_INDEX = "unacked_index"  # kombu's sorted set: delivery tag → time of delivery
 _UNACKED = "unacked"
 
@@ -43,6 +44,13 @@ class QueueDepth:
 
 def queue_name(run_id: str) -> str:
     return f"neva.{run_id}"
+
+
+def connect(redis_url: str) -> redis.Redis:
+    """A client that gives up on a silent server in seconds, not when TCP does."""
+    return redis.Redis.from_url(
+        redis_url, socket_timeout=_SOCKET_TIMEOUT_S, socket_connect_timeout=_SOCKET_TIMEOUT_S
+    )
 
 
 def make_app(redis_url: str, run_id: str) -> Celery:

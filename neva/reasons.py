@@ -47,7 +47,6 @@ class Reason(StrEnum):
     DRAINED = "Drained"
     LEDGER_CORRUPT = "LedgerCorrupt"
     OUTPUT_IN_USE = "OutputInUse"
-    TOO_MANY_FAILURES = "TooManyFailures"
     INTERNAL_ERROR = "InternalError"
 
     # A review that could not be had from the judge.

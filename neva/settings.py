@@ -32,6 +32,7 @@ class Settings(BaseSettings):
     max_batch_rows: int = Field(32, ge=1, description="Rows the engine decodes together.")
     reconcile_interval_s: float = Field(0.5, gt=0, description="Pause of the controller's loop.")
     media_lookups: int = Field(32, ge=1, description="Media looked up at a time in validation.")
+    stall_s: float = Field(600.0, gt=0, description="A child stuck so long is killed.")
     drain_s: float = Field(20.0, gt=0, description="Time a stopping worker has to flush.")
     engine_start_s: float = Field(1800.0, gt=0, description="Longest load of a checkpoint.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the ranks run.")

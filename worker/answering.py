@@ -27,7 +27,6 @@ from worker.engine.protocol import (
     GenerateRequest,
     GenerateResult,
     Outcome,
-    RequestFailed,
     SamplingParams,
 )
 from worker.engine_turn import EngineTurn
@@ -53,7 +52,7 @@ class _Asked:
     row: ShardRow
     prompt: Prompt
     media: PreparedMedia
-    num_engine_deaths: int = 0  # while it was alone in the engine
+    num_alone: int = 0  # failed tries while it was alone in the engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +130,7 @@ class _Run:
             self.tick()
             asked_rows = list(group)
             try:
-                media = self._prepare(name)
+                media = self.job.media.prepare(name)
             except RowError as error:
                 for row in asked_rows:
                     self.finish(failed(row, error.reason, error.message))
@@ -144,15 +143,6 @@ class _Run:
                     self._finish(media, failed(row, error.reason, error.message))
                     continue
                 yield _Asked(row, prompt, media)
-
-    def _prepare(self, name: str) -> PreparedMedia:
-        try:
-            return self.job.media.prepare(name)
-        except NevaError as error:
-            if error.reason == Reason.OBJECT_NOT_FOUND:
-                # It was there when the job was validated.
-                raise RowError(error.message, reason=Reason.MEDIA_NOT_FOUND) from error
-            raise
 
     def _make_room(self) -> None:
         """Wait until one more row may be in flight, and this process may use the engine."""
@@ -198,14 +188,17 @@ class _Run:
             if asked is not None:
                 self._take(asked, outcome)
 
-    def _take(self, asked: _Asked, outcome: Outcome) -> None:
+    def _take(self, asked: _Asked, outcome: Outcome, *, alone: bool = False) -> None:
         if isinstance(outcome, GenerateResult):
             row = self.job.outputs.answered(
                 asked.row, asked.prompt, outcome, asked.media.frames, self.attempt
             )
             self._finish(asked.media, row)
-        elif isinstance(outcome, RequestFailed) and outcome.retryable:
-            self._suspect(asked, outcome.reason, outcome.message)
+        elif outcome.retryable:
+            if alone:
+                self._tried_alone(asked, outcome.reason, outcome.message)
+            else:
+                self.suspects.append(asked)
         else:
             self._finish(asked.media, failed(asked.row, outcome.reason, outcome.message))
 
@@ -236,19 +229,19 @@ class _Run:
                 self.tick()
                 for outcome in self.job.engine.poll(_POLL_S):
                     if self.in_flight.pop(outcome.request_id, None) is not None:
-                        self._take(asked, outcome)
+                        self._take(asked, outcome, alone=True)
         except EngineLost as lost:
             del self.in_flight[asked.row.row_id]
-            self._suspect(asked, Reason.ENGINE_CRASHED, lost.message)
+            self._tried_alone(asked, Reason.ENGINE_CRASHED, lost.message)
         finally:
             self.job.turn.leave()
 
-    def _suspect(self, asked: _Asked, reason: Reason, message: str) -> None:
-        asked.num_engine_deaths += 1
-        if asked.num_engine_deaths < self.job.max_attempts:
+    def _tried_alone(self, asked: _Asked, reason: Reason, message: str) -> None:
+        asked.num_alone += 1
+        if asked.num_alone < self.job.max_attempts:
             self.suspects.append(asked)
             return
-        words = f"{message} ({asked.num_engine_deaths} times with this row alone)"
+        words = f"{message} ({asked.num_alone} times with this row alone)"
         self._finish(asked.media, failed(asked.row, reason, words))
 
     def _wait_for_engine(self) -> None:

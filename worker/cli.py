@@ -14,7 +14,7 @@ from neva.errors import ConfigError, NevaError
 from neva.logs import configure_logging
 from neva.settings import settings
 from worker.engine.launch import EXIT_CONFIG
-from worker.supervisor import Supervisor
+from worker.supervisor import Overrides, Supervisor
 
 app = typer.Typer(add_completion=False)
 log = structlog.get_logger()
@@ -23,6 +23,15 @@ log = structlog.get_logger()
 @app.command()
 def worker(
     output: Annotated[str, typer.Option(help="The run's output.uri; its manifest must exist.")],
+    tensor_parallel_size: Annotated[
+        int | None, typer.Option(min=1, help="Instead of the manifest's.")
+    ] = None,
+    max_attempts: Annotated[
+        int | None, typer.Option(min=1, help="Instead of the manifest's.")
+    ] = None,
+    cpu: Annotated[
+        bool, typer.Option("--cpu", help="Run on CPU even where there is a GPU.")
+    ] = False,
 ) -> None:
     """Answer shards until told to stop. NEVA_REDIS_URL names the broker.
 
@@ -33,7 +42,8 @@ def worker(
         redis_url = settings().redis_url
         if redis_url is None:
             raise ConfigError("NEVA_REDIS_URL is not set: a worker needs a broker")
-        Supervisor(output, redis_url).run()
+        overrides = Overrides(tensor_parallel_size, max_attempts, "cpu" if cpu else None)
+        Supervisor(output, redis_url, overrides).run()
     except NevaError as error:
         log.error("worker failed", reason=error.reason, error=error.message)
         _leave_last_words(error)

@@ -26,6 +26,7 @@ class WorkerConfig:
     output_uri: str
     redis_url: str
     model_dir: Path
+    max_attempts: int
     scratch_dir: Path
     pixels_dir: Path
 

@@ -7,6 +7,7 @@ shard's lease with it, nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from functools import lru_cache
 from pathlib import Path
@@ -31,6 +32,7 @@ from neva.spec import Inference, JobSpec, VideoNevaJob
 from neva.store import open_store
 from neva.templates import get_template
 from neva.tokens import Tokenizer
+from neva.trouble import report_trouble
 from worker.answering import Answerer
 from worker.config import WorkerConfig, read_worker_config
 from worker.engine.client import EngineClient
@@ -66,7 +68,7 @@ class Child:
         profile = read_model_profile(config.model_dir)
         tokenizer = Tokenizer.from_directory(config.model_dir)
         output = open_store(config.output_uri)
-        client = redis.Redis.from_url(config.redis_url)
+        client = queue.connect(config.redis_url)
         prompts = RowPrompts(spec, profile, tokenizer)
         answerer = Answerer(
             engine=EngineClient(config.engine_socket),
@@ -87,7 +89,7 @@ class Child:
             ),
             sampling=sampling_params(spec.inference),
             rows_in_flight=settings().rows_in_flight,
-            max_attempts=spec.failure.max_attempts,
+            max_attempts=config.max_attempts,
             engine_start_s=settings().engine_start_s,
         )
         self._worker = ShardWorker(
@@ -97,7 +99,7 @@ class Child:
             leases=Leases(client, manifest.run_id, settings().lease_ttl_s),
             client=client,
             answerer=answerer,
-            max_attempts=spec.failure.max_attempts,
+            max_attempts=config.max_attempts,
         )
 
     def run(self, shard: int, delivery_tag: str | None) -> Outcome:
@@ -128,6 +130,7 @@ def main() -> None:
     manifest, _ = read_run(config.output_uri)
     app = queue.make_app(config.redis_url, manifest.run_id)
     child = lru_cache(maxsize=1)(lambda: Child(config))
+    client = queue.connect(config.redis_url)
 
     def run_shard(task: Task, run: str, shard: int) -> None:
         if config.draining:
@@ -140,6 +143,11 @@ def main() -> None:
         except NevaError as error:
             # The controller sees a shard without lease and sends it again.
             log.error("shard left", shard=shard, reason=error.reason, error=error.message)
+            with contextlib.suppress(redis.RedisError):
+                report_trouble(client, manifest.run_id, error)
+            return
+        except redis.RedisError as error:
+            log.error("shard left", shard=shard, error=str(error))
             return
         log.info("shard", shard=shard, outcome=outcome.value)
         if outcome is Outcome.DRAINED:

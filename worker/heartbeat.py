@@ -1,12 +1,18 @@
 """The one heartbeat of a shard at work: renews the lease and the message's visibility together.
 
 A thread, because the shard's own thread may sit in a decoder for seconds. It writes nothing but
-Redis; when it finds the lease lost it sets a flag, and the shard's thread stops writing.
+Redis; when it finds the lease lost it sets a flag, and the shard's thread stops writing. It is also
+the watchdog: a shard's thread that gives no sign of life for too long is stuck in foreign code that
+nothing can interrupt, so the whole child is killed. The attempt then counts, as it should: the row
+that hangs is found by halving, like one that crashes.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -15,6 +21,7 @@ import redis
 import structlog
 
 from neva import queue
+from neva.errors import NevaError
 from neva.lease import Lease, Leases
 
 log = structlog.get_logger()
@@ -26,6 +33,7 @@ class Heartbeat:
     Args:
         superseded: asks the ledger whether a later attempt exists or the shard is committed;
             needed after the lease had expired, when Redis alone can't tell.
+        stall_s: longest silence of the shard's thread (`alive`) before the child is killed.
     """
 
     def __init__(
@@ -37,6 +45,7 @@ class Heartbeat:
         delivery_tag: str | None,
         superseded: Callable[[], bool],
         interval_s: float,
+        stall_s: float,
     ) -> None:
         self._leases = leases
         self._client = client
@@ -45,6 +54,9 @@ class Heartbeat:
         self._delivery_tag = delivery_tag
         self._superseded = superseded
         self._interval_s = interval_s
+        self._stall_s = stall_s
+        self._alive_s = time.monotonic()
+        self._must_ask = False
         self._stop = threading.Event()
         self._lost = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"heartbeat-{shard}", daemon=True)
@@ -56,8 +68,12 @@ class Heartbeat:
         """A later attempt has the shard; nothing may be written any more."""
         return self._lost.is_set()
 
+    def alive(self) -> None:
+        """The shard's thread says that it is not stuck."""
+        self._alive_s = time.monotonic()
+
     def __enter__(self) -> Self:
-        self._beat()
+        self._beat(is_first=True)
         self._thread.start()
         return self
 
@@ -76,9 +92,13 @@ class Heartbeat:
 
     def _run(self) -> None:
         while not self._stop.wait(self._interval_s) and not self.lost:
+            silence_s = time.monotonic() - self._alive_s
+            if silence_s > self._stall_s:
+                log.error("stuck, killing this process", shard=self._shard, seconds=silence_s)
+                os.kill(os.getpid(), signal.SIGKILL)
             self._beat()
 
-    def _beat(self) -> None:
+    def _beat(self, is_first: bool = False) -> None:
         lease = Lease(self._attempt, self.num_done, self.num_failed)
         try:
             kept = self._leases.beat(self._shard, lease)
@@ -88,5 +108,18 @@ class Heartbeat:
             # Redis is a hint: work goes on, and the ledger's fencing decides who wins.
             log.warning("no heartbeat", error=str(error))
             return
-        if kept is False or (kept is None and self._superseded()):
+        if kept is False:
+            self._lost.set()
+        elif self._must_ask or (kept is None and not is_first):
+            self._ask_ledger()
+
+    def _ask_ledger(self) -> None:
+        self._must_ask = True
+        try:
+            superseded = self._superseded()
+        except NevaError as error:
+            log.warning("can't ask the ledger, asking again", error=error.message)
+            return
+        self._must_ask = False
+        if superseded:
             self._lost.set()

@@ -6,7 +6,10 @@ twice at once: the ledger sorts it out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from enum import Enum
 
 import redis
@@ -25,6 +28,9 @@ from worker.outputs import failed
 from worker.part_writer import LeaseLost, PartWriter
 
 log = structlog.get_logger()
+
+# How long an orderly end is tried to be written down while the lease is still held.
+_RELEASE_PAUSES_S = (0.0, 0.5, 1.0, 2.0, 4.0)
 
 
 class Outcome(Enum):
@@ -47,15 +53,20 @@ class ShardWorker:
     client: redis.Redis
     answerer: Answerer
     max_attempts: int
+    # Orderly ends that could not be written down yet, by shard and attempt.
+    unreleased: dict[tuple[int, int], Release] = field(default_factory=dict)
+    sleep: Callable[[float], None] = time.sleep
 
     def run(self, plan: ShardPlan, delivery_tag: str | None) -> Outcome:
         """Work on the shard until it is committed, or must be left.
 
         Raises:
             NevaError: a store or engine that can't be had; the shard's lease is released.
+            RedisError: the broker can't be had.
         """
         if self.leases.get(plan.number) is not None:
             return Outcome.NOTHING_TO_DO
+        self._catch_up_releases()
         rows = self.ledger.read_shard(plan)
         while True:
             state = self.ledger.shard_state(plan.number)
@@ -63,7 +74,8 @@ class ShardWorker:
                 return Outcome.NOTHING_TO_DO
             past = self.ledger.past_attempts(plan.number, state)
             attempt = plan_attempt(plan.row_ids, past, self.max_attempts)
-            claim = Claim(attempt.number, self.config.worker_id, list(attempt.window))
+            claim_id = uuid.uuid4().hex
+            claim = Claim(attempt.number, self.config.worker_id, claim_id, list(attempt.window))
             if not self.ledger.claim(plan.number, claim):
                 return Outcome.NOTHING_TO_DO
             structlog.contextvars.bind_contextvars(shard=plan.number, attempt=attempt.number)
@@ -100,6 +112,7 @@ class ShardWorker:
             delivery_tag,
             superseded,
             self.settings.heartbeat_s,
+            self.settings.stall_s,
         )
         writer = PartWriter(
             self.ledger,
@@ -109,10 +122,31 @@ class ShardWorker:
             flush_interval_s=self.settings.flush_interval_s,
             lost=lambda: heartbeat.lost,
         )
+        with heartbeat:
+            try:
+                return self._answer_window(plan, rows, attempt, heartbeat, writer)
+            except LeaseLost:
+                raise
+            except NevaError as error:
+                # An orderly end for a reason outside the rows: they are not to blame.
+                release = Release(str(error.reason), error.message, counts=False)
+                self._give_back(plan.number, attempt.number, writer, release)
+                raise
+
+    def _answer_window(
+        self,
+        plan: ShardPlan,
+        rows: list[ShardRow],
+        attempt: AttemptPlan,
+        heartbeat: Heartbeat,
+        writer: PartWriter,
+    ) -> bool:
         # Read after the claim, so that nothing an earlier attempt managed to write is missed.
         state = self.ledger.shard_state(plan.number)
         refs = [ref for number in state.attempts for ref in state.parts.get(number, ())]
         finished = select_rows(self.ledger.read_parts(refs), plan.row_ids)
+        heartbeat.num_done = len(finished)
+        heartbeat.num_failed = sum(row.failed for row in finished.values())
 
         def finish(row: FinishedRow) -> None:
             writer.add(row)
@@ -120,39 +154,52 @@ class ShardWorker:
             heartbeat.num_failed += row.failed
 
         def tick() -> None:
+            heartbeat.alive()
             writer.flush_if_due()
             if heartbeat.lost:
                 raise LeaseLost(f"a later attempt has shard {plan.number}")
             if self.config.draining:
                 raise Interrupted("the worker is draining")
 
-        heartbeat.num_done = len(finished)
-        heartbeat.num_failed = sum(row.failed for row in finished.values())
-        with heartbeat:
+        for row in rows:
+            if row.row_id in attempt.give_up and row.row_id not in finished:
+                finish(failed(row, Reason.WORKER_CRASHED, self._killer_words()))
+        window = set(attempt.window) - finished.keys()
+        missing = [row for row in rows if row.row_id in window]
+        self.answerer.answer(missing, attempt.number, finish, tick)
+        writer.flush()
+        finished = select_rows([*finished.values(), *writer.rows], plan.row_ids)
+        if len(finished) < len(plan.row_ids):
+            return False
+        # Lost or won, the shard is done: one commit exists.
+        self.ledger.commit(
+            plan.number, attempt.number, [*refs, *writer.refs], list(finished.values())
+        )
+        return True
+
+    def _give_back(self, shard: int, attempt: int, writer: PartWriter, release: Release) -> None:
+        """Keep what is finished and write down that nobody was killed.
+
+        The store may be the very thing that failed, so it is tried for a while; what still can't
+        be written is caught up with later, lest an outage be counted against the rows.
+        """
+        self.unreleased[shard, attempt] = release
+        for pause_s in _RELEASE_PAUSES_S:
+            self.sleep(pause_s)
             try:
-                for row in rows:
-                    if row.row_id in attempt.give_up and row.row_id not in finished:
-                        finish(failed(row, Reason.WORKER_CRASHED, self._killer_words()))
-                window = set(attempt.window) - finished.keys()
-                missing = [row for row in rows if row.row_id in window]
-                self.answerer.answer(missing, attempt.number, finish, tick)
                 writer.flush()
+                self._catch_up_releases()
             except LeaseLost:
-                raise
+                return
             except NevaError as error:
-                # An orderly end for a reason outside the rows: they are not to blame.
-                writer.flush()
-                release = Release(str(error.reason), counts=False)
-                self.ledger.release(plan.number, attempt.number, release)
-                raise
-            finished = select_rows([*finished.values(), *writer.rows], plan.row_ids)
-            if len(finished) < len(plan.row_ids):
-                return False
-            # Lost or won, the shard is done: one commit exists.
-            self.ledger.commit(
-                plan.number, attempt.number, [*refs, *writer.refs], list(finished.values())
-            )
-            return True
+                log.warning("can't give the shard back yet", error=error.message)
+                continue
+            return
+
+    def _catch_up_releases(self) -> None:
+        for (shard, attempt), release in list(self.unreleased.items()):
+            self.ledger.release(shard, attempt, release)
+            del self.unreleased[shard, attempt]
 
     def _killer_words(self) -> str:
         return f"whatever handled this row alone was killed, {self.max_attempts} times"

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from neva.store import open_store
 from worker.config import DRAINING_FILE, WorkerConfig
 from worker.consumer import read_run
 from worker.engine.client import EngineClient, EngineLost
-from worker.engine.launch import EXIT_CONFIG, EngineConfig, EngineProcesses
+from worker.engine.launch import EXIT_CONFIG, DeviceKind, EngineConfig, EngineProcesses
 
 log = structlog.get_logger()
 
@@ -42,18 +43,33 @@ _CONSUMER_RESTART_PAUSE_S = 1.0
 _SHARED_MEMORY = Path("/dev/shm")
 
 
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """What a job may change after its manifest was fixed, as answers don't depend on it."""
+
+    tensor_parallel_size: int | None = None
+    max_attempts: int | None = None
+    device: DeviceKind | None = None
+
+
 class Supervisor:
     """One worker. `run` returns its exit code when it has drained."""
 
-    def __init__(self, output_uri: str, redis_url: str) -> None:
-        manifest, self._spec = read_run(output_uri)
+    def __init__(self, output_uri: str, redis_url: str, overrides: Overrides) -> None:
+        manifest, spec = read_run(output_uri)
+        self._precision = spec.model.precision
+        self._tensor_parallel_size = (
+            overrides.tensor_parallel_size or spec.model.tensor_parallel_size
+        )
+        self._device = overrides.device or settings().device
         self._scratch_dir = private_dir(settings().scratch_dir, "neva-worker")
         self._pixels_dir = _pixels_dir(self._scratch_dir)
         self._config = WorkerConfig(
             worker_id=f"{os.uname().nodename}-{uuid.uuid4().hex[:8]}",
             output_uri=output_uri,
             redis_url=redis_url,
-            model_dir=_model_dir(self._spec, manifest.model_digest),
+            model_dir=_model_dir(spec, manifest.model_digest),
+            max_attempts=overrides.max_attempts or spec.failure.max_attempts,
             scratch_dir=self._scratch_dir,
             pixels_dir=self._pixels_dir,
         )
@@ -109,7 +125,10 @@ class Supervisor:
         if not self._engine_ready:
             self._num_failed_starts += 1
             if self._num_failed_starts >= _MAX_FAILED_STARTS:
-                raise NevaError(f"the engine does not start: {words.message}", reason=words.reason)
+                # Another start of the whole worker would load the model as often again.
+                raise ConfigError(
+                    f"the engine does not start: {words.message}", reason=words.reason
+                )
 
     def _watch_start(self) -> None:
         if self._engine_ready or self._engine is None:
@@ -130,12 +149,12 @@ class Supervisor:
     def _engine_config(self) -> EngineConfig:
         return EngineConfig(
             model_dir=self._config.model_dir,
-            tensor_parallel_size=self._spec.model.tensor_parallel_size,
-            precision=self._spec.model.precision,
+            tensor_parallel_size=self._tensor_parallel_size,
+            precision=self._precision,
             socket_path=self._config.engine_socket,
             scratch_dir=self._scratch_dir / "engine",
             max_batch_rows=settings().max_batch_rows,
-            device=settings().device,
+            device=self._device,
         )
 
     def _keep_consumer(self, config_file: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Self
 
 import redis
 
+from neva import queue
 from neva.errors import ConfigError, NevaError
 from neva.process import private_dir
 from neva.reasons import Reason
@@ -60,8 +61,9 @@ class EmbeddedBroker:
         command += ["--unixsocket", str(self._socket), "--unixsocketperm", "700"]
         command += ["--save", "", "--appendonly", "no", "--dir", str(self._folder)]
         command += ["--maxmemory-policy", "noeviction", "--logfile", str(log)]
-        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-        client = redis.Redis.from_url(self.url)
+        # Out of the terminal's process group: Ctrl-C is the runner's, who needs it to drain.
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+        client = queue.connect(self.url)
         deadline_s = time.monotonic() + _START_S
         while time.monotonic() < deadline_s and self._process.poll() is None:
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +26,8 @@ def run(job_file: Annotated[Path, typer.Argument(help="The job's YAML file.")]) 
     wrong; 3 more rows failed than the job lets pass.
     """
     console = Console(stderr=True, soft_wrap=True, highlight=False)
+    # A SIGTERM is an order to stop like Ctrl-C: the worker is drained, not killed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = Runner(job_file, console).run()
     except ConfigError as error:

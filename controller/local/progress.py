@@ -57,6 +57,7 @@ class LiveProgress:
         )
         self._task = self._bar.add_task("answering", total=None, rate="", failures="")
         self._num_done = 0
+        self._said = ""
         self._next_line_s = 0.0
 
     def __enter__(self) -> Self:
@@ -93,8 +94,10 @@ class LiveProgress:
             )
 
     def say(self, words: str) -> None:
-        """Print a line above the bar."""
-        self._console.print(words, markup=False)
+        """Print a line above the bar, unless it is what was said last."""
+        if words != self._said:
+            self._said = words
+            self._console.print(words, markup=False)
 
     def _rate_words(self, num_left: int) -> str:
         rate, eta_s = self._meter.rows_per_s, self._meter.eta_s(num_left)

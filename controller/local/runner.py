@@ -23,7 +23,7 @@ from rich.markup import escape
 from controller.local.broker import EmbeddedBroker
 from controller.local.progress import LiveProgress
 from controller.local.worker_process import LocalWorker
-from controller.merge import merge
+from controller.merge import Merged, merge
 from controller.reconciler import Reconciler
 from controller.start import check_same_run, start_run
 from controller.summary import (
@@ -31,17 +31,20 @@ from controller.summary import (
     add_judge,
     is_finished,
     read_summary,
+    rounded,
     summarize,
     write_summary,
 )
 from neva import queue
-from neva.errors import NevaError
+from neva.errors import ConfigError, NevaError
 from neva.job_file import load_job
 from neva.lease import Leases
 from neva.ledger import Ledger, Manifest, layout
 from neva.reasons import Reason
 from neva.settings import settings
+from neva.spec import Workers
 from neva.store import StoreUnavailable, open_store
+from neva.trouble import Trouble, clear_trouble
 
 EXIT_OK, EXIT_ERROR, EXIT_INVALID, EXIT_ROWS_FAILED = 0, 1, 2, 3
 
@@ -64,7 +67,7 @@ class Runner:
         Raises:
             ConfigError: bad input. NevaError: something that can't be had.
         """
-        store = self._ledger.store
+        self._tell_what_is_for_a_cluster()
         manifest = self._ledger.read_manifest()
         if manifest is None:
             with self._stage("validate"):
@@ -73,26 +76,26 @@ class Runner:
                 return EXIT_ROWS_FAILED
         else:
             check_same_run(self._job, self._ledger, manifest)
-            if is_finished(store):
-                self._console.print(f"{escape(store.base_uri)} is finished; nothing was changed.")
+            if is_finished(self._ledger.store, self._job):
+                where = escape(self._ledger.store.base_uri)
+                self._console.print(f"{where} is finished; nothing was changed.")
                 return self._tell_result()
         with self._stage("answer"):
             self._answer(manifest)
         with self._stage("merge"):
             merged = merge(self._ledger, manifest)
-        summary = summarize(self._job, manifest, merged, self._stages_s)
-        succeeded = summary["state"] == SUCCEEDED
-        if self._job.spec.judge is not None and succeeded:
-            with self._stage("judge"):
-                self._call("judge", "--job", str(self._job_file))
-            add_judge(summary, store)
-        summary["stages_s"] = {name: round(took_s, 1) for name, took_s in self._stages_s.items()}
-        write_summary(store, summary)
-        with self._stage("report"):
-            self._call("report", store.base_uri, quiet=True)
-        if succeeded:
-            store.put(layout.SUCCESS, b"")
-        return self._tell_result()
+        return self._finish(manifest, merged)
+
+    def _tell_what_is_for_a_cluster(self) -> None:
+        spec = self._job.spec
+        if spec.suspend:
+            raise ConfigError("spec.suspend is true: the job is not to run")
+        defaults = Workers()
+        names = ("replicas", "queue_name", "pod_template")
+        ignored = [n for n in names if getattr(spec.workers, n) != getattr(defaults, n)]
+        if ignored:
+            keys = ", ".join(f"workers.{Workers.model_fields[name].alias}" for name in ignored)
+            self._console.print(f"{keys}: for a cluster; this machine runs one worker")
 
     def _start(self) -> Manifest | None:
         """The run's manifest; None when too many rows are bad, which is then said."""
@@ -128,7 +131,7 @@ class Runner:
             if redis_url is None:
                 broker = stack.enter_context(EmbeddedBroker())
                 redis_url = broker.url
-            client = stack.enter_context(redis.Redis.from_url(redis_url))
+            client = stack.enter_context(queue.connect(redis_url))
             reconciler = Reconciler(
                 manifest,
                 self._ledger,
@@ -137,7 +140,10 @@ class Runner:
                 Leases(client, manifest.run_id, settings().lease_ttl_s),
                 grace_s=settings().lease_ttl_s,
             )
-            worker = LocalWorker(self._ledger.store.base_uri, redis_url, log_path)
+            clear_trouble(client, manifest.run_id)
+            worker = LocalWorker(
+                self._ledger.store.base_uri, redis_url, self._worker_arguments(), log_path
+            )
             stack.callback(worker.stop)
             live = stack.enter_context(LiveProgress(self._console))
             num_done = 0
@@ -155,19 +161,65 @@ class Runner:
                     live.show(progress)
                     if progress.finished:
                         return
+                    self._heed(progress.trouble, live, log_path)
                 time.sleep(settings().reconcile_interval_s)
+
+    def _worker_arguments(self) -> list[str]:
+        """What this job may say otherwise than the manifest, as answers don't depend on it."""
+        spec = self._job.spec
+        arguments = ["--tensor-parallel-size", str(spec.model.tensor_parallel_size)]
+        arguments += ["--max-attempts", str(spec.failure.max_attempts)]
+        return [*arguments, "--cpu"] if spec.workers.gpus_per_worker == 0 else arguments
+
+    def _heed(self, trouble: Trouble | None, live: LiveProgress, log_path: Path) -> None:
+        """Say what keeps the worker from working; stop when waiting will not help."""
+        if trouble is None:
+            return
+        if trouble.retryable:
+            live.say(f"trying again: {trouble.message}")
+            return
+        raise NevaError(
+            f"{trouble.message} (the worker's log: {log_path})", reason=Reason(trouble.reason)
+        )
 
     # The end
 
-    def _call(self, *arguments: str, quiet: bool = False) -> None:
+    def _finish(self, manifest: Manifest, merged: Merged) -> int:
+        """Summary and report first, so that they exist whatever becomes of the judge."""
+        store = self._ledger.store
+        summary = summarize(self._job, manifest, merged, self._stages_s)
+        self._write_report(summary)
+        if summary["state"] == SUCCEEDED:
+            if self._job.spec.judge is not None and merged.num_answered:
+                self._judge()
+                add_judge(summary, store)
+                summary["stages_s"] = rounded(self._stages_s)
+                self._write_report(summary)
+            store.put(layout.SUCCESS, b"")
+        return self._tell_result()
+
+    def _write_report(self, summary: dict[str, Any]) -> None:
+        write_summary(self._ledger.store, summary)
+        if self._call("report", self._ledger.store.base_uri, quiet=True) != 0:
+            raise NevaError("the report can't be written; the answers are complete")
+
+    def _judge(self) -> None:
+        with self._stage("judge"):
+            code = self._call("judge", "--job", str(self._job_file))
+        if code == 0:
+            return
+        error = ConfigError if code == EXIT_INVALID else NevaError
+        raise error(
+            "the judge gave no scores; the answers and their report are complete, and the same "
+            "command asks the judge again",
+            reason=Reason.JUDGE_UNAVAILABLE,
+        )
+
+    def _call(self, *arguments: str, quiet: bool = False) -> int:
         """Run another role's command in a process of its own, as a cluster does."""
         command = [sys.executable, "-m", "controller", *arguments]
-        done = subprocess.run(command, stdout=subprocess.DEVNULL if quiet else None, check=False)
-        if done.returncode != 0:
-            raise NevaError(
-                f"`neva {arguments[0]}` failed (exit code {done.returncode}); the answers are "
-                "complete, and the same command goes on from here"
-            )
+        stdout = subprocess.DEVNULL if quiet else None
+        return subprocess.run(command, stdout=stdout, check=False).returncode
 
     def _tell_result(self) -> int:
         store = self._ledger.store

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from neva.errors import ConfigError, NevaError
@@ -19,10 +20,14 @@ class LocalWorker:
     """Keeps one worker running.
 
     Args:
+        arguments: of `neva worker`, beside the output.
         log_path: where the worker's logs go.
     """
 
-    def __init__(self, output_uri: str, redis_url: str, log_path: Path) -> None:
+    def __init__(
+        self, output_uri: str, redis_url: str, arguments: Sequence[str], log_path: Path
+    ) -> None:
+        self._arguments = list(arguments)
         self._output_uri = output_uri
         self._redis_url = redis_url
         self._log_path = log_path
@@ -49,9 +54,9 @@ class LocalWorker:
             code = self._process.poll()
             if code is None:
                 return
-            words = self._words()
+            reason, words = self._words()
             if code == EXIT_CONFIG:
-                raise ConfigError(words or "the worker refuses the job")
+                raise ConfigError(words or "the worker refuses the job", reason=reason)
             self._num_deaths = 1 if num_done > self._num_done else self._num_deaths + 1
             self._num_done = num_done
             if self._num_deaths >= _MAX_DEATHS_WITHOUT_PROGRESS:
@@ -69,7 +74,7 @@ class LocalWorker:
         command = [sys.executable, "-m", "neva.tethered", sys.executable, "-m", "worker"]
         with self._log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, "--output", self._output_uri],
+                [*command, "--output", self._output_uri, *self._arguments],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -88,8 +93,10 @@ class LocalWorker:
             self._process.kill()
             self._process.wait()
 
-    def _words(self) -> str:
+    def _words(self) -> tuple[Reason, str]:
+        """What the worker said at its end: `reason: message`."""
         try:
-            return self._last_words.read_text(encoding="utf-8").strip()
-        except OSError:
-            return ""
+            reason, _, words = self._last_words.read_text(encoding="utf-8").partition(": ")
+            return Reason(reason), words.strip()
+        except (OSError, ValueError):
+            return Reason.WORKER_CRASHED, ""

@@ -3,9 +3,9 @@
 manifest.json                            written once: row ids, shard plan, digests
 rejected.jsonl                           rows refused before any worker started
 shards/00012/input.jsonl                 the rows, grouped by media, then in input order
-shards/00012/attempts/0003/claim.json    written once; the attempt number fences later writes
-shards/00012/attempts/0003/part-0001.jsonl
-shards/00012/attempts/0003/release.json  the attempt ended in order, and why
+shards/00012/attempts/3/claim.json       written once; the attempt number fences later writes
+shards/00012/attempts/3/part-0001.jsonl
+shards/00012/attempts/3/release.json     the attempt ended in order, and why
 shards/00012/commit.json                 written once; the shard is done when this exists
 frames/<digest>.jpg                      the frames the model saw, for the report
 outputs.jsonl errors.jsonl summary.json judge/ report.html _SUCCESS
@@ -43,7 +43,7 @@ def commit(number: int) -> str:
 
 
 def attempt(number: int, attempt_number: int) -> str:
-    return f"{shard(number)}attempts/{attempt_number:04d}/"
+    return f"{shard(number)}attempts/{attempt_number}/"
 
 
 def claim(number: int, attempt_number: int) -> str:

@@ -84,10 +84,15 @@ class Manifest(_Record):
 
 @dataclass(frozen=True, slots=True)
 class Claim(_Record):
-    """An attempt's right to a shard, and the rows it will answer."""
+    """An attempt's right to a shard, and the rows it will answer.
+
+    `claim_id` is unique per claim: two children of one worker must not take each other's for
+    their own.
+    """
 
     attempt: int
     worker: str
+    claim_id: str
     row_ids: list[str]
 
 
@@ -96,6 +101,7 @@ class Release(_Record):
     """An attempt's orderly end without a commit."""
 
     reason: str
+    message: str
     counts: bool  # against the shard's attempts
 
 

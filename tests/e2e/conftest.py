@@ -34,6 +34,8 @@ def make_job(tmp_path: Path, clips: Path) -> Callable[..., JobFolder]:
             shutil.copy(clips / "videos" / name, job.videos / name)
         asked = [json.loads(line) for line in (clips / "prompts.jsonl").read_bytes().splitlines()]
         job.write_prompts([prompt for prompt in asked if prompt["video"] in names])
+        if job.bucket is not None:
+            job.upload()
         job.write_job()
         return job
 

@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 GOOD = [
     {"video": f"clip-{n % 4:03d}.mp4", "text": f"Which shape moves? {n}", "question_id": n}
-    for n in range(40)
+    for n in range(60)
 ]
 BAD: list[tuple[bytes, str]] = [
     (b'{"video": "clip-000.mp4", "text": "x"', "InvalidJson"),
@@ -38,10 +38,8 @@ BAD: list[tuple[bytes, str]] = [
 ]
 
 
-@pytest.fixture
-def job(make_job: Callable[..., JobFolder]) -> JobFolder:
-    job = make_job(num_clips=4)
-    # Good rows between the bad ones, and a blank line, which is no row.
+def with_bad_rows(job: JobFolder) -> JobFolder:
+    """Good rows between the bad ones, and a blank line, which is no row."""
     lines: list[bytes] = [json.dumps(row).encode() for row in GOOD]
     for position, (line, _) in enumerate(BAD):
         lines.insert(3 * position + 1, line)
@@ -50,7 +48,10 @@ def job(make_job: Callable[..., JobFolder]) -> JobFolder:
     return job
 
 
-def test_all_are_named_before_anything_starts_and_the_job_is_refused(job: JobFolder) -> None:
+def test_all_are_named_before_anything_starts_and_the_job_is_refused(
+    make_job: Callable[..., JobFolder],
+) -> None:
+    job = with_bad_rows(make_job(num_clips=4))
     code, printed = job.run()
     assert code == 3
     for _, reason in BAD:
@@ -64,9 +65,12 @@ def test_all_are_named_before_anything_starts_and_the_job_is_refused(job: JobFol
     assert not (job.folder / "cache" / "runs").exists()
 
 
-def test_with_a_threshold_the_good_rows_are_answered(job: JobFolder) -> None:
-    job.spec["failure"] = {"failOnError": 0.3}
-    job.write_job()
+def test_with_a_threshold_the_good_rows_are_answered_from_a_bucket(
+    make_job: Callable[..., JobFolder], s3_bucket: str
+) -> None:
+    spec = {"failure": {"failOnError": 0.2}}
+    job = with_bad_rows(make_job(num_clips=4, bucket=f"s3://{s3_bucket}", spec=spec))
+    job.upload()
     code, printed = job.run()
     assert code == 0, printed
     answered = [row["question_id"] for row in job.lines("outputs.jsonl")]
@@ -74,10 +78,10 @@ def test_with_a_threshold_the_good_rows_are_answered(job: JobFolder) -> None:
     errors = job.lines("errors.jsonl")
     assert [error["reason"] for error in errors] == [reason for _, reason in BAD]
     assert errors[2]["record"] == {"video": "clip-000.mp4", "question_id": 102}
-    summary = json.loads((job.folder / "out" / "summary.json").read_text(encoding="utf-8"))
-    assert (summary["rows"], summary["answered"], summary["failed"]) == (53, 40, 13)
+    summary = json.loads(job.output.get("summary.json"))
+    assert (summary["rows"], summary["answered"], summary["failed"]) == (73, 60, 13)
     assert sum(summary["failed_by_reason"].values()) == 13
-    assert "40 of 53 rows answered, 13 failed" in printed
+    assert "60 of 73 rows answered, 13 failed" in printed
     # Another job must not touch this one's output.
     job.inference["seed"] = 5
     job.write_job()

@@ -5,18 +5,18 @@ Moments are drawn in rows, not in seconds, so that a slow machine kills in the m
 
 from __future__ import annotations
 
-import json
 import os
 import random
+import re
 import signal
 import subprocess
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from neva.ledger import Ledger
 from tests.support.jobs import JobFolder
 from tests.support.processes import (
     Process,
@@ -30,6 +30,7 @@ from tests.support.processes import (
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 NUM_ROWS = 72
+ATTEMPT = re.compile(rb',"attempt":\d+')
 # Slow and fine-grained, so that there is a middle to kill in.
 ENVIRONMENT = {
     "NEVA_FLUSH_ROWS": "1",
@@ -51,16 +52,17 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {}
 
 
-def answers(job: JobFolder) -> list[dict[str, Any]]:
-    """The outputs but for `attempt` and the model's path, which are a run's own."""
-    rows = job.lines("outputs.jsonl")
-    for row in rows:
-        del row["attempt"]
-    return rows
+def answers(job: JobFolder) -> list[bytes]:
+    """The outputs' lines without `attempt`, which is a run's own. All else must not differ."""
+    return [ATTEMPT.sub(b"", line) for line in job.output.get("outputs.jsonl").splitlines()]
 
 
 def num_parts(job: JobFolder) -> int:
-    return len(list((job.folder / "out" / "shards").glob("*/attempts/*/part-*.jsonl")))
+    return sum("/part-" in item.key for item in job.output.list("shards/"))
+
+
+def has_manifest(job: JobFolder) -> bool:
+    return job.output.head("manifest.json") is not None
 
 
 def wait_until(condition: Callable[[], Any], process: subprocess.Popen[str]) -> None:
@@ -72,13 +74,14 @@ def wait_until(condition: Callable[[], Any], process: subprocess.Popen[str]) -> 
 
 
 def check(job: JobFolder, undisturbed: dict[str, Any]) -> None:
-    rows = answers(job)
-    assert [row["question_id"] for row in rows] == list(range(NUM_ROWS)), "all, once, in order"
-    assert rows == undisturbed["rows"]
+    ids = [row["question_id"] for row in job.lines("outputs.jsonl")]
+    assert ids == list(range(NUM_ROWS)), "all, once, in order"
+    assert answers(job) == undisturbed["lines"]
     assert job.lines("errors.jsonl") == []
     code, printed = job.run()
     assert code == 0
     assert "is finished; nothing was changed" in printed
+    assert list(job.folder.glob("s/*")) == [], "no scratch files are left"
 
 
 def test_an_undisturbed_run(
@@ -87,20 +90,26 @@ def test_an_undisturbed_run(
     job = make_job(tensor_parallel_size=2)
     code, printed = job.run()
     assert code == 0, printed
-    undisturbed["rows"] = answers(job)
-    right = [row["response"] == truth[row["question_id"]] for row in undisturbed["rows"]]
+    undisturbed["lines"] = answers(job)
+    rows = job.lines("outputs.jsonl")
+    right = [row["response"] == truth[row["question_id"]] for row in rows]
     assert sum(right) / NUM_ROWS >= 0.9
     check(job, undisturbed)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("seed", "on_s3"), [(0, False), (1, False), (2, True)])
 def test_the_runner_is_killed(
-    make_job: Callable[..., JobFolder], undisturbed: dict[str, Any], seed: int
+    make_job: Callable[..., JobFolder],
+    undisturbed: dict[str, Any],
+    seed: int,
+    on_s3: bool,
+    request: pytest.FixtureRequest,
 ) -> None:
-    job = make_job(tensor_parallel_size=2, environment=ENVIRONMENT)
+    bucket = f"s3://{request.getfixturevalue('s3_bucket')}" if on_s3 else None
+    job = make_job(tensor_parallel_size=2, environment=ENVIRONMENT, bucket=bucket)
     moment = random.Random(seed).randrange(NUM_ROWS)
     process = job.start()
-    wait_until(lambda: (job.folder / "out" / "manifest.json").exists(), process)
+    wait_until(lambda: has_manifest(job), process)
     wait_until(lambda: num_parts(job) >= moment, process)
     below = descendants(process.pid)
     assert below, "there is a worker to orphan"
@@ -120,14 +129,14 @@ def test_the_runner_is_killed(
 
 
 @pytest.mark.parametrize(
-    ("who", "find", "seed"),
+    ("who", "find", "seed", "on_s3"),
     [
-        ("a Celery child", celery_children, 10),
-        ("a Celery child", celery_children, 11),
-        ("an engine rank", engine_ranks, 20),
-        ("an engine rank", engine_ranks, 21),
-        ("the supervisor", supervisors, 30),
-        ("the broker", brokers, 40),
+        ("a Celery child", celery_children, 10, False),
+        ("a Celery child", celery_children, 11, True),
+        ("an engine rank", engine_ranks, 20, False),
+        ("an engine rank", engine_ranks, 21, True),
+        ("the supervisor", supervisors, 30, False),
+        ("the broker", brokers, 40, False),
     ],
 )
 def test_a_process_of_the_run_is_killed_and_the_run_goes_on(
@@ -136,12 +145,15 @@ def test_a_process_of_the_run_is_killed_and_the_run_goes_on(
     who: str,
     find: Callable[[int], list[Process]],
     seed: int,
+    on_s3: bool,
+    request: pytest.FixtureRequest,
 ) -> None:
-    job = make_job(tensor_parallel_size=2, environment=ENVIRONMENT)
+    bucket = f"s3://{request.getfixturevalue('s3_bucket')}" if on_s3 else None
+    job = make_job(tensor_parallel_size=2, environment=ENVIRONMENT, bucket=bucket)
     rng = random.Random(seed)
     moment = rng.randrange(NUM_ROWS - 8)
     process = job.start()
-    wait_until(lambda: (job.folder / "out" / "manifest.json").exists(), process)
+    wait_until(lambda: has_manifest(job), process)
     wait_until(lambda: num_parts(job) >= moment and find(process.pid), process)
     victim = rng.choice(find(process.pid))
     os.kill(victim.pid, signal.SIGKILL)
@@ -157,17 +169,17 @@ def test_a_run_stopped_in_order_keeps_every_finished_row(
     process = job.start()
     wait_until(lambda: num_parts(job) >= 4, process)
     below = descendants(process.pid)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == 130, printed
     assert "the same command goes on" in printed
     assert not any(is_running(p.pid) for p in below)
-    releases = list((job.folder / "out" / "shards").glob("*/attempts/*/release.json"))
-    assert [json.loads(path.read_bytes())["reason"] for path in releases] == ["Drained"] * 2
+    ledger = Ledger(job.output)
+    states = [ledger.shard_state(number) for number in range(NUM_ROWS // 6)]
+    interrupted = [state for state in states if state.attempts and not state.committed]
+    assert interrupted, "it was stopped in the middle"
+    for state in interrupted:
+        assert state.attempts[-1] in state.released, "no attempt counts as killed"
     code, printed = job.run()
     assert code == 0, printed
     check(job, undisturbed)
-
-
-def test_nothing_is_left_in_shared_memory() -> None:
-    assert list(Path("/dev/shm").glob("neva-worker-*")) == []

@@ -13,6 +13,8 @@ from typing import Any
 
 import yaml
 
+from neva.store import Store, open_store
+
 NEVA = Path(sys.executable).with_name("neva")
 DEMO_MODEL = Path(__file__).parents[2] / "demo" / "model"
 
@@ -23,6 +25,7 @@ class JobFolder:
 
     Attributes:
         folder: holds job.yaml, prompts.jsonl, videos/ and, by default, the output.
+        bucket: base URI that prompts, videos and output are in instead.
     """
 
     folder: Path
@@ -31,6 +34,12 @@ class JobFolder:
     inference: dict[str, Any] = field(default_factory=dict)
     spec: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
+    bucket: str | None = None
+
+    @property
+    def output(self) -> Store:
+        """Where the run writes."""
+        return open_store(f"{self.bucket or self.folder}/out/")
 
     @property
     def videos(self) -> Path:
@@ -41,16 +50,23 @@ class JobFolder:
         data = b"".join((r if isinstance(r, bytes) else r.encode()) + b"\n" for r in raw)
         (self.folder / "prompts.jsonl").write_bytes(data)
 
-    def write_job(self, output: str = "out/") -> Path:
+    def upload(self) -> None:
+        """Put prompts and videos into the bucket."""
+        store = open_store(f"{self.bucket}/")
+        for path in [self.folder / "prompts.jsonl", *self.videos.iterdir()]:
+            store.put_file(path.relative_to(self.folder).as_posix(), path)
+
+    def write_job(self) -> Path:
+        base = f"{self.bucket}/" if self.bucket else ""
         spec = {
             "model": {
                 "uri": str(DEMO_MODEL),
                 "tensorParallelSize": self.tensor_parallel_size,
                 "precision": "fp32",
             },
-            "input": {"prompts": "prompts.jsonl", "mediaBasePath": "videos/"},
+            "input": {"prompts": f"{base}prompts.jsonl", "mediaBasePath": f"{base}videos/"},
             "inference": {"greedy": True, "tokens_to_generate": 24, **self.inference},
-            "output": {"uri": output},
+            "output": {"uri": f"{base}out/"},
             "shards": {"maxRows": self.max_rows},
             **self.spec,
         }
@@ -92,6 +108,5 @@ class JobFolder:
             raise AssertionError(f"not done in {timeout_s} s; printed:\n{printed}") from None
         return process.returncode, printed
 
-    def lines(self, name: str, output: str = "out") -> list[dict[str, Any]]:
-        data = (self.folder / output / name).read_bytes()
-        return [json.loads(line) for line in data.splitlines()]
+    def lines(self, name: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.output.get(name).splitlines()]

@@ -12,7 +12,6 @@ from neva.errors import RowError
 from neva.ledger import FinishedRow, ShardRow
 from neva.prompting import Prompt
 from neva.reasons import Reason
-from neva.store import NotFound
 from tests.fakes.engine import FakeEngine
 from worker.answering import Answerer, Interrupted
 from worker.engine.protocol import MediaRef, Outcome, RequestFailed, SamplingParams
@@ -119,7 +118,7 @@ def test_pixels_are_deleted_when_their_rows_are_done(
 def test_bad_media_fails_its_rows_alone(make: Callable[..., Bench], tmp_path: Path) -> None:
     errors = {
         "b": RowError("no video in it", reason=Reason.MEDIA_UNREADABLE),
-        "c": NotFound("gone"),
+        "c": RowError("gone", reason=Reason.MEDIA_NOT_FOUND),
     }
     bench = make(FakeEngine(), FakeMedia(tmp_path, errors))
     bench.answer(rows("1@a", "2@b", "3@b", "4@c", "5@d"))

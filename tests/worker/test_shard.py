@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -11,10 +16,11 @@ import redis
 
 from neva.errors import NevaError
 from neva.lease import Lease, Leases
-from neva.ledger import Claim, FinishedRow, Ledger, ShardPlan, ShardRow, layout
+from neva.ledger import Claim, FinishedRow, Ledger, PartRef, ShardPlan, ShardRow, layout
 from neva.settings import Settings
-from neva.store import Store
+from neva.store import Store, StoreUnavailable
 from worker.config import DRAINING_FILE, WorkerConfig
+from worker.heartbeat import Heartbeat
 from worker.shard import Outcome, ShardWorker
 
 ROWS = [ShardRow(n, n + 1, str(n), "?", "a.mp4", {"question_id": n}) for n in range(6)]
@@ -46,25 +52,28 @@ class Bench:
         self.ledger = Ledger(store)
         self.client = client
         self.leases = Leases(client, "run", ttl_s=30)
-        self.config = WorkerConfig("me", "", "", folder, folder, folder)
+        self.config = WorkerConfig("me", "", "", folder, 3, folder, folder)
         self.settings = Settings(flush_rows=1, heartbeat_s=0.02)
         self.plan: ShardPlan = self.ledger.write_shard(0, ROWS)
 
-    def run(self, answerer: FakeAnswerer, max_attempts: int = 3) -> Outcome:
-        worker = ShardWorker(
+    def worker(self, answerer: FakeAnswerer, ledger: Ledger | None = None) -> ShardWorker:
+        return ShardWorker(
             self.config,
             self.settings,
-            self.ledger,
+            ledger or self.ledger,
             self.leases,
             self.client,
             answerer,  # type: ignore[arg-type]
-            max_attempts,
+            max_attempts=3,
+            sleep=lambda seconds: None,
         )
-        return worker.run(self.plan, None)
+
+    def run(self, answerer: FakeAnswerer) -> Outcome:
+        return self.worker(answerer).run(self.plan, None)
 
     def killed_attempt(self, number: int, window: list[str], finished: list[str]) -> None:
         """What a worker leaves that was killed: a claim and some parts."""
-        self.ledger.claim(0, Claim(number, "dead", window))
+        self.ledger.claim(0, Claim(number, "dead", "d", window))
         for part, row_id in enumerate(finished, 1):
             row = ROWS[int(row_id)]
             done = FinishedRow(row.seq, row_id, {**row.record, "attempt": number}, None)
@@ -138,7 +147,7 @@ def test_a_flushed_redis_does_not_cost_the_lease(bench: Bench) -> None:
 def test_a_lease_that_ran_out_while_another_attempt_came_and_went_is_lost(bench: Bench) -> None:
     def sleep_through_another_attempt(row: ShardRow) -> None:
         if row.row_id == "3":
-            bench.ledger.claim(0, Claim(2, "other", ["3", "4", "5"]))
+            bench.ledger.claim(0, Claim(2, "other", "o", ["3", "4", "5"]))
             bench.client.flushall()
             threading.Event().wait(0.2)
 
@@ -167,6 +176,95 @@ def test_an_error_outside_the_rows_releases_the_shard(bench: Bench) -> None:
     assert bench.leases.get(0) is None
     assert bench.run(FakeAnswerer()) is Outcome.COMMITTED
     assert bench.answers()[0] == ("0", 1)
+
+
+class BrokenLedger(Ledger):
+    """Fails to write while `broken`."""
+
+    broken = False
+
+    def write_part(self, *arguments: object) -> PartRef:
+        if self.broken:
+            raise StoreUnavailable("503")
+        return super().write_part(*arguments)  # type: ignore[arg-type]
+
+    def release(self, *arguments: object) -> None:
+        if self.broken:
+            raise StoreUnavailable("503")
+        super().release(*arguments)  # type: ignore[arg-type]
+
+
+def test_an_outage_of_the_store_is_never_counted_against_the_rows(
+    bench: Bench, store: Store
+) -> None:
+    ledger = BrokenLedger(store)
+
+    def outage(row: ShardRow) -> None:
+        ledger.broken = row.row_id == "3"
+
+    worker = bench.worker(FakeAnswerer(outage), ledger)
+    for _ in range(5):  # more often than a row may kill
+        with pytest.raises(StoreUnavailable):
+            worker.run(bench.plan, None)
+        assert bench.leases.get(0) is None
+        ledger.broken = False  # it is back when the next message comes
+    assert bench.run(FakeAnswerer()) is Outcome.COMMITTED
+    past = bench.ledger.past_attempts(0, bench.ledger.shard_state(0))
+    assert [attempt.counts for attempt in past] == [False, False, False, False, True, True]
+    assert all(isinstance(attempt, int) for _, attempt in bench.answers()), "no row was given up"
+
+
+def test_a_store_that_is_back_in_seconds_takes_the_release(bench: Bench, store: Store) -> None:
+    ledger = BrokenLedger(store)
+
+    def outage(row: ShardRow) -> None:
+        ledger.broken = row.row_id == "3"
+
+    def repair(seconds: float) -> None:
+        ledger.broken = ledger.broken and seconds < 1
+
+    worker = dataclasses.replace(bench.worker(FakeAnswerer(outage), ledger), sleep=repair)
+    with pytest.raises(StoreUnavailable):
+        worker.run(bench.plan, None)
+    (past,) = bench.ledger.past_attempts(0, bench.ledger.shard_state(0))
+    assert not past.counts
+    assert past.finished == frozenset("0123"), "what was finished is kept"
+
+
+def test_the_heartbeat_survives_a_store_that_fails_and_asks_again(
+    bench: Bench, redis_client: redis.Redis
+) -> None:
+    answers: list[bool | Exception] = [StoreUnavailable("503"), StoreUnavailable("503"), True]
+
+    def superseded() -> bool:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    heartbeat = Heartbeat(bench.leases, redis_client, 0, 1, None, superseded, 0.01, 60)
+    with heartbeat:
+        redis_client.flushall()
+        deadline_s = time.monotonic() + 10
+        while not heartbeat.lost:
+            assert time.monotonic() < deadline_s, "it stopped asking"
+            time.sleep(0.01)
+    assert answers == []
+
+
+def test_a_child_that_is_stuck_kills_itself(tmp_path: Path, broker_url: str) -> None:
+    """In a process of its own, which must end although its main thread never returns."""
+    code = f"""
+import threading, redis
+from neva.lease import Leases
+from worker.heartbeat import Heartbeat
+client = redis.Redis.from_url({broker_url!r})
+leases = Leases(client, "stuck", ttl_s=30)
+with Heartbeat(leases, client, 0, 1, None, lambda: False, 0.02, stall_s=0.3):
+    threading.Event().wait()
+"""
+    done = subprocess.run([sys.executable, "-c", code], timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL
 
 
 def test_a_row_that_killed_everything_alone_fails_and_the_others_are_answered(

@@ -12,17 +12,26 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import structlog
 from PIL import Image
 
+from neva.errors import RowError
 from neva.frames import frame_indices
 from neva.ledger import layout
-from neva.store.base import Store
+from neva.reasons import Reason
+from neva.store.base import NotFound, Store, StoreError
 from worker.engine.protocol import MediaRef
 from worker.media.decode import open_video, read_image
 from worker.media.preprocess import ClipPreprocessor
 
+log = structlog.get_logger()
+
 STRIP_HEIGHT_PX = 96
 _STRIP_QUALITY = 80
+# What a browser, and JPEG itself (65,535), still shows.
+_STRIP_MAX_WIDTH_PX = 16_384
+_FRAME_MAX_WIDTH_PX = 960
+_MAX_NAME_BYTES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +67,41 @@ class MediaPreparer:
     pixels_dir: Path
 
     def prepare(self, name: str) -> PreparedMedia:
-        """Raises RowError when the file is no usable media, StoreError when it can't be had."""
+        """Fetch, decode and preprocess one file.
+
+        Raises:
+            RowError: the file is no usable media, or this one can't be had.
+            StoreError: a store can't be had now (retryable).
+        """
         with self._local_file(name) as path:
-            frames, indices = self._decode(path)
-        pixels = np.ascontiguousarray(self.preprocess(frames))  # (frames, 3, height, width)
+            try:
+                frames, indices = self._decode(path)
+                pixels = np.ascontiguousarray(self.preprocess(frames))  # (frames, 3, h, w)
+            except (OSError, ValueError, ArithmeticError, RuntimeError, MemoryError) as error:
+                # Decoders meet things their authors never saw: that is the file's fault.
+                words = f"{name} can't be decoded: {type(error).__name__}: {error}"
+                raise RowError(words, reason=Reason.MEDIA_UNREADABLE) from error
         # The key is the content: equal pixels share their features, whatever they are called.
         key = hashlib.blake2b(pixels.data, digest_size=16).hexdigest()
         # The process id lets the supervisor sweep up after a child that was killed.
         target = self.pixels_dir / f"{os.getpid()}-{key}.f32"
-        pixels.tofile(target)
-        self.output.put(layout.frames(name), frame_strip(frames))
+        if not target.exists():  # a file under this name has this content, and may be in use
+            half = target.with_suffix(".half")
+            pixels.tofile(half)
+            half.rename(target)
+        self._save_strip(name, frames)
         num_frames, num_channels, height, width = pixels.shape
         ref = MediaRef(key, str(target), (num_frames, num_channels, height, width))
         return PreparedMedia(ref, indices)
+
+    def _save_strip(self, name: str, frames: np.ndarray) -> None:
+        """For the report; a picture that can't be made must not cost an answer."""
+        try:
+            strip = frame_strip(frames)
+        except (OSError, ValueError) as error:
+            log.warning("no frames for the report", media=name, error=str(error))
+            return
+        self.output.put(layout.frames(name), strip)
 
     def _decode(self, path: Path) -> tuple[np.ndarray, tuple[int, ...]]:
         """((frames, height, width, 3) uint8 RGB, indices in the file)."""
@@ -85,31 +116,48 @@ class MediaPreparer:
 
     @contextmanager
     def _local_file(self, name: str) -> Iterator[Path]:
-        local = self.media.local_path(name)
-        if local is not None:
-            yield local
-            return
-        # The file keeps its name: decoders look at the suffix, and users read it in errors.
+        target = None
+        try:
+            try:
+                path = self.media.local_path(name)
+                if path is None:
+                    path = target = self._download_target(name)
+                    self.media.download(name, target)
+            except StoreError as error:
+                if error.retryable:
+                    raise
+                # It was there when the job was validated.
+                missing = isinstance(error, NotFound)
+                reason = Reason.MEDIA_NOT_FOUND if missing else error.reason
+                raise RowError(error.message, reason=reason) from error
+            yield path
+        finally:
+            if target is not None:
+                target.unlink(missing_ok=True)
+
+    def _download_target(self, name: str) -> Path:
+        """The file keeps its name: decoders look at the suffix, and users read it in errors."""
         folder = self.downloads_dir / f"{os.getpid()}-download"
         folder.mkdir(exist_ok=True)
-        target = folder / Path(name).name
-        try:
-            self.media.download(name, target)
-            yield target
-        finally:
-            target.unlink(missing_ok=True)
+        own = Path(name).name
+        if len(own.encode()) > _MAX_NAME_BYTES:
+            own = hashlib.sha256(name.encode()).hexdigest()[:16] + Path(name).suffix[:16]
+        return folder / own
 
 
 def frame_strip(frames: np.ndarray) -> bytes:
-    """A JPEG of the frames side by side, as decoded.
+    """A JPEG of the frames side by side, as decoded; evenly chosen ones where all are too many.
 
     Args:
         frames: (frames, height, width, 3) uint8 RGB.
     """
     height, width = frames.shape[1:3]
-    size = (max(1, round(width * STRIP_HEIGHT_PX / height)), STRIP_HEIGHT_PX)
-    strip = Image.new("RGB", (size[0] * len(frames), size[1]))
-    for position, frame in enumerate(frames):
+    scale = min(STRIP_HEIGHT_PX / height, _FRAME_MAX_WIDTH_PX / width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    num_shown = min(len(frames), _STRIP_MAX_WIDTH_PX // size[0])
+    shown = frames[np.linspace(0, len(frames) - 1, num_shown).astype(int)]
+    strip = Image.new("RGB", (size[0] * num_shown, size[1]))
+    for position, frame in enumerate(shown):
         small = Image.fromarray(frame).resize(size, Image.Resampling.BILINEAR)
         strip.paste(small, (position * size[0], 0))
     buffer = io.BytesIO()

@@ -62,17 +62,17 @@ def test_an_overwritten_shard_is_noticed(ledger: Ledger) -> None:
         ledger.read_shard(plan)
 
 
-def test_an_attempt_number_has_one_owner(ledger: Ledger) -> None:
-    assert ledger.claim(0, Claim(1, "me", ["7", "8"]))
-    assert not ledger.claim(0, Claim(1, "you", ["7", "8"]))
-    assert ledger.claim(0, Claim(1, "me", ["7", "8"])), "a repeated PUT recognises itself"
+def test_an_attempt_number_has_one_owner_even_among_children_of_one_worker(ledger: Ledger) -> None:
+    assert ledger.claim(0, Claim(1, "me", "a", ["7", "8"]))
+    assert not ledger.claim(0, Claim(1, "me", "b", ["7", "8"]))
+    assert ledger.claim(0, Claim(1, "me", "a", ["7", "8"])), "a repeated PUT recognises itself"
 
 
 def test_the_next_attempt_sees_what_earlier_ones_finished(ledger: Ledger) -> None:
-    ledger.claim(0, Claim(1, "me", ["7", "8"]))
+    ledger.claim(0, Claim(1, "me", "a", ["7", "8"]))
     ledger.write_part(0, 1, 1, [finished(ROWS[1])])
-    ledger.claim(0, Claim(2, "me", ["7"]))
-    ledger.release(0, 2, Release("Drained", counts=False))
+    ledger.claim(0, Claim(2, "me", "c", ["7"]))
+    ledger.release(0, 2, Release("Drained", "draining", counts=False))
     past = ledger.past_attempts(0, ledger.shard_state(0))
     assert [(a.number, a.row_ids, a.finished, a.counts) for a in past] == [
         (1, ("7", "8"), frozenset({"8"}), True),
@@ -82,7 +82,7 @@ def test_the_next_attempt_sees_what_earlier_ones_finished(ledger: Ledger) -> Non
 
 def test_a_shard_is_committed_once_and_read_back_in_input_order(ledger: Ledger) -> None:
     plan = ledger.write_shard(0, ROWS)
-    ledger.claim(0, Claim(1, "me", ["7", "8"]))
+    ledger.claim(0, Claim(1, "me", "a", ["7", "8"]))
     rows = [finished(ROWS[1]), finished(ROWS[0])]
     part = ledger.write_part(0, 1, 1, rows)
     assert not ledger.shard_state(0).committed
@@ -136,7 +136,7 @@ def test_a_damaged_record_names_its_file(ledger: Ledger, store: Store, data: byt
 
 
 def test_unknown_keys_of_a_later_version_are_ignored(ledger: Ledger, store: Store) -> None:
-    ledger.claim(0, Claim(1, "me", ["7"]))
+    ledger.claim(0, Claim(1, "me", "a", ["7"]))
     key = layout.claim(0, 1)
     store.put(key, orjson.dumps({**orjson.loads(store.get(key)), "host": "later"}))
     assert ledger.past_attempts(0, ledger.shard_state(0))[0].row_ids == ("7",)

@@ -1,0 +1,137 @@
+"""The control loop against a real broker and a ledger on disk; the workers are played by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from controller.reconciler import Reconciler
+from neva import queue
+from neva.errors import NevaError
+from neva.lease import Lease, Leases
+from neva.ledger import FinishedRow, Ledger, Manifest, ShardRow
+from neva.reasons import Reason
+from neva.store import open_store
+from neva.trouble import report_trouble
+
+GRACE_S = 5.0
+RUN = "run9"
+
+
+class Bench:
+    """A run of three shards with two rows each, and one rejected row."""
+
+    def __init__(self, folder: Path, url: str, client: redis.Redis) -> None:
+        self.client = client
+        self.now_s = 1000.0
+        self.ledger = Ledger(open_store(str(folder)))
+        plans = [
+            self.ledger.write_shard(
+                number,
+                [ShardRow(n, n + 1, str(n), "?", "v", {}) for n in (2 * number, 2 * number + 1)],
+            )
+            for number in range(3)
+        ]
+        self.manifest = Manifest(RUN, {}, "a", "m", "p", 7, 1, "r", plans)
+        self.leases = Leases(client, RUN, ttl_s=30)
+        self.app = queue.make_app(url, RUN)
+        self.reconciler = self.new_reconciler()
+
+    def new_reconciler(self) -> Reconciler:
+        return Reconciler(
+            self.manifest,
+            self.ledger,
+            self.client,
+            self.app,
+            self.leases,
+            grace_s=GRACE_S,
+            clock=lambda: self.now_s,
+        )
+
+    def num_messages(self) -> int:
+        return queue.depth(self.client, RUN).ready
+
+    def take_all(self) -> None:
+        """Workers take every message, and die before they do anything."""
+        self.client.delete(queue.queue_name(RUN))
+
+    def commit(self, shard: int, failed: int = 0) -> None:
+        rows = [
+            FinishedRow(
+                n, row_id, None if n < failed else {}, {"reason": "x"} if n < failed else None
+            )
+            for n, row_id in enumerate(self.manifest.shards[shard].row_ids)
+        ]
+        part = self.ledger.write_part(shard, 1, 1, rows)
+        self.ledger.commit(shard, 1, [part], rows)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, broker_url: str, redis_client: redis.Redis) -> Iterator[Bench]:
+    bench = Bench(tmp_path, broker_url, redis_client)
+    yield bench
+    bench.app.close()
+
+
+def test_each_shard_gets_one_message(bench: Bench) -> None:
+    for _ in range(3):
+        bench.reconciler.step()
+        bench.now_s += GRACE_S
+    assert bench.num_messages() == 3
+
+
+def test_lost_messages_are_sent_again_after_the_grace(bench: Bench) -> None:
+    bench.reconciler.step()
+    bench.now_s += 100
+    bench.reconciler.step()  # they still wait
+    bench.take_all()
+    bench.now_s += GRACE_S - 1
+    bench.reconciler.step()
+    assert bench.num_messages() == 0
+    bench.now_s += 1
+    bench.reconciler.step()
+    assert bench.num_messages() == 3
+
+
+def test_shards_that_are_leased_or_committed_are_left_alone(bench: Bench) -> None:
+    bench.reconciler.step()
+    bench.take_all()
+    bench.leases.beat(0, Lease(1, 1, 0))
+    bench.commit(1)
+    bench.now_s += 2 * GRACE_S
+    bench.reconciler.step()
+    assert bench.num_messages() == 1
+
+
+def test_progress_counts_committed_leased_and_rejected_rows(bench: Bench) -> None:
+    bench.commit(0, failed=1)
+    bench.leases.beat(2, Lease(1, 1, 1))
+    progress = bench.reconciler.step()
+    assert (progress.num_rows, progress.num_done, progress.num_failed) == (7, 4, 3)
+    assert (progress.num_shards, progress.num_shards_done) == (3, 1)
+    assert not progress.finished
+
+
+def test_the_run_is_finished_when_every_shard_is_committed(bench: Bench) -> None:
+    for shard in range(3):
+        bench.commit(shard)
+    assert bench.reconciler.step().finished
+
+
+def test_a_new_controller_goes_on_from_the_ledger(bench: Bench) -> None:
+    bench.reconciler.step()
+    bench.commit(0)
+    bench.take_all()
+    assert bench.new_reconciler().step().num_shards_done == 1
+    assert bench.num_messages() == 2
+
+
+def test_what_keeps_workers_from_working_is_seen(bench: Bench) -> None:
+    assert bench.reconciler.step().trouble is None
+    report_trouble(bench.client, RUN, NevaError("403", reason=Reason.STORE_DENIED))
+    trouble = bench.reconciler.step().trouble
+    assert trouble is not None
+    assert (trouble.reason, trouble.message, trouble.retryable) == ("StoreDenied", "403", False)

@@ -1,0 +1,130 @@
+"""From a name in a store to pixels on shared memory, with files made here."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from neva.errors import RowError
+from neva.ledger import layout
+from neva.reasons import Reason
+from neva.store import NotFound, Store, StoreDenied, StoreUnavailable, open_store
+from worker.media.prepare import MediaPreparer, frame_strip
+from worker.media.preprocess import ClipPreprocessor
+
+PREPROCESS = ClipPreprocessor(32, (32, 32), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+def write_image(path: Path, size: tuple[int, int] = (64, 48)) -> None:
+    Image.new("RGB", size, (250, 10, 10)).save(path)
+
+
+@pytest.fixture
+def preparer(tmp_path: Path, store: Store) -> MediaPreparer:
+    """Media from every kind of store, output in a folder."""
+    for name in ("media", "work"):
+        (tmp_path / name).mkdir()
+    return MediaPreparer(
+        media=store,
+        output=open_store(str(tmp_path / "out")),
+        preprocess=PREPROCESS,
+        media_type="image",
+        num_frames=1,
+        splice_single_frame=None,
+        downloads_dir=tmp_path / "work",
+        pixels_dir=tmp_path / "work",
+    )
+
+
+def upload(preparer: MediaPreparer, name: str, tmp_path: Path, size: tuple[int, int]) -> None:
+    path = tmp_path / "media" / "picture.png"
+    write_image(path, size)
+    preparer.media.put(name, path.read_bytes())
+
+
+def test_an_image_becomes_pixels_and_a_picture_for_the_report(
+    preparer: MediaPreparer, tmp_path: Path
+) -> None:
+    upload(preparer, "sub dir/ä%20.png", tmp_path, (64, 48))
+    media = preparer.prepare("sub dir/ä%20.png")
+    assert media.ref.shape == (1, 3, 32, 32)
+    pixels = np.fromfile(media.ref.path, dtype=np.float32).reshape(media.ref.shape)
+    assert pixels[0, 0].max() > 0.9 > -0.9 > pixels[0, 1].min()
+    assert media.frames == (0,)
+    strip = preparer.output.get(layout.frames("sub dir/ä%20.png"))
+    assert Image.open(io.BytesIO(strip)).size == (128, 96)
+    assert sorted(p.suffix for p in (tmp_path / "work").rglob("*.*")) == [".f32"], "no download"
+
+
+def test_equal_content_has_one_key_whatever_it_is_called(
+    preparer: MediaPreparer, tmp_path: Path
+) -> None:
+    for name in ("a.png", "b.png"):
+        upload(preparer, name, tmp_path, (64, 48))
+    assert preparer.prepare("a.png").ref == preparer.prepare("b.png").ref
+
+
+def test_an_extreme_shape_is_answered_too(preparer: MediaPreparer, tmp_path: Path) -> None:
+    upload(preparer, "wide.png", tmp_path, (8192, 8))
+    assert preparer.prepare("wide.png").ref.shape == (1, 3, 32, 32)
+
+
+def test_a_name_longer_than_a_file_system_allows_is_fetched(
+    preparer: MediaPreparer, tmp_path: Path
+) -> None:
+    name = "x" * 300 + ".png"
+    if preparer.media.base_uri.startswith("file:"):
+        with pytest.raises(RowError):  # no such file can exist there
+            preparer.prepare(name)
+        return
+    upload(preparer, name, tmp_path, (64, 48))
+    assert preparer.prepare(name).ref.shape == (1, 3, 32, 32)
+
+
+def test_what_is_no_image_fails_its_row(preparer: MediaPreparer) -> None:
+    preparer.media.put("text.png", b"no image at all")
+    with pytest.raises(RowError, match=r"text\.png") as caught:
+        preparer.prepare("text.png")
+    assert caught.value.reason == Reason.MEDIA_UNREADABLE
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (NotFound("gone"), Reason.MEDIA_NOT_FOUND),
+        (StoreDenied("archived"), Reason.STORE_DENIED),
+    ],
+)
+def test_media_that_can_not_be_had_fails_its_row(
+    preparer: MediaPreparer, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: Reason
+) -> None:
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(type(preparer.media), "local_path", refuse)
+    with pytest.raises(RowError) as caught:
+        preparer.prepare("a.png")
+    assert caught.value.reason == reason
+
+
+def test_a_store_that_is_down_is_no_rows_fault(
+    preparer: MediaPreparer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unavailable(*_: object) -> None:
+        raise StoreUnavailable("503")
+
+    monkeypatch.setattr(type(preparer.media), "local_path", unavailable)
+    with pytest.raises(StoreUnavailable):
+        preparer.prepare("a.png")
+
+
+@pytest.mark.parametrize("num_frames", [1, 8, 1024])
+def test_a_strip_is_a_picture_however_many_frames(num_frames: int) -> None:
+    frames = np.zeros((num_frames, 9, 16, 3), dtype=np.uint8)
+    picture = Image.open(io.BytesIO(frame_strip(frames)))
+    assert picture.height == 96
+    assert picture.width <= 16_384
