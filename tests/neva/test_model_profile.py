@@ -118,7 +118,7 @@ def test_a_missing_or_wrong_key_is_named(
         (_edit("preprocessor_config.json", "do_center_crop", False), "do_center_crop"),
         (_edit("preprocessor_config.json", "resample", 2), "resample"),
         (_edit("preprocessor_config.json", "rescale_factor", 1.0), "rescale_factor"),
-        (_edit("preprocessor_config.json", "size", {"height": 64, "width": 64}), "shortest_edge"),
+        (_edit("preprocessor_config.json", "size", {"height": 96, "width": 96}), "both sides"),
         (_edit("preprocessor_config.json/size", "shortest_edge", 32), "smaller than the crop"),
     ],
 )

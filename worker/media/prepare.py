@@ -9,17 +9,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from PIL import Image
 
 from neva.frames import frame_indices
 from neva.ledger import layout
+from neva.media_rules import MediaRules
 from neva.store.base import Store
 from worker.engine.protocol import MediaRef
 from worker.media.decode import open_video, read_image
-from worker.media.preprocess import ClipPreprocessor
+from worker.media.preprocess import Preprocessor
 
 STRIP_HEIGHT_PX = 96
 _STRIP_QUALITY = 80
@@ -50,10 +50,8 @@ class MediaPreparer:
 
     media: Store
     output: Store
-    preprocess: ClipPreprocessor
-    media_type: Literal["video", "image"]
-    num_frames: int
-    splice_single_frame: Literal["first", "middle", "last"] | None
+    preprocess: Preprocessor
+    rules: MediaRules
     downloads_dir: Path
     pixels_dir: Path
 
@@ -61,7 +59,8 @@ class MediaPreparer:
         """Raises RowError when the file is no usable media, StoreError when it can't be had."""
         with self._local_file(name) as path:
             frames, indices = self._decode(path)
-        pixels = np.ascontiguousarray(self.preprocess(frames))  # (frames, 3, height, width)
+        shown = frames[..., ::-1] if self.rules.color_order == "bgr" else frames
+        pixels = np.ascontiguousarray(self.preprocess(shown))  # (frames, 3, height, width)
         # The key is the content: equal pixels share their features, whatever they are called.
         key = hashlib.blake2b(pixels.data, digest_size=16).hexdigest()
         # The process id lets the supervisor sweep up after a child that was killed.
@@ -74,11 +73,12 @@ class MediaPreparer:
 
     def _decode(self, path: Path) -> tuple[np.ndarray, tuple[int, ...]]:
         """((frames, height, width, 3) uint8 RGB, indices in the file)."""
-        if self.media_type == "image":
+        rules = self.rules
+        if rules.media_type == "image":
             return read_image(path), (0,)
         reader = open_video(path)
         try:
-            indices = frame_indices(reader.num_frames, self.num_frames, self.splice_single_frame)
+            indices = frame_indices(reader.num_frames, rules.num_frames, rules.splice_single_frame)
             return reader.get_frames(indices), indices
         finally:
             reader.close()
