@@ -85,21 +85,23 @@ class VocabParallelSampler:
         log_probabilities: (asking rows, this rank's part of the vocabulary).
         """
         group, width = self._ranks.tensor_group, log_probabilities.size(1)
-        # A row without a token is broken: it is given up, and whatever is noted of it, too.
+        # A row without a token is broken; it takes part in the exchange and is told nothing.
         ids = torch.tensor([tokens[i] or 0 for i in asking], device=log_probabilities.device)
         mine = (ids >= first_id) & (ids < first_id + width)
         places = (ids - first_id).clamp(0, width - 1)[:, None]
         own = torch.where(mine, log_probabilities.gather(-1, places)[:, 0], 0.0)
         chosen: list[float] = torch.stack(gather_all(own, group)).sum(dim=0).tolist()
         for index, value in zip(asking, chosen, strict=True):
-            rows[index].logprobs.append(value)
+            if tokens[index] is not None:
+                rows[index].logprobs.append(value)
         everything = [n for n, i in enumerate(asking) if rows[i].request.sampling.logprobs == "all"]
         if not everything:
             return
         parts = gather_all(log_probabilities[everything], group)
         table = torch.cat(parts, dim=-1)[:, : self._num_ids].tolist()
         for n, values in zip(everything, table, strict=True):
-            rows[asking[n]].all_logprobs.append(tuple(values))
+            if tokens[asking[n]] is not None:
+                rows[asking[n]].all_logprobs.append(tuple(values))
 
     def _block_eos(self, logits: torch.Tensor, rows: Sequence[Row], first_id: int) -> None:
         """No end of sequence before min_new_tokens; changes logits in place."""
