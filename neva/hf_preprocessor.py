@@ -31,6 +31,7 @@ class PreprocessorSteps:
         shortest_edge: pixels; with "exact" only the shorter side of `crop_size`.
         crop_size: (height, width) of the result, pixels.
         mean, std: per channel, on a scale of 0 to 1.
+        pads: pictures are filled up to squares first (LlavaImageProcessor's `do_pad`).
     """
 
     resize_mode: ResizeMode
@@ -38,6 +39,7 @@ class PreprocessorSteps:
     crop_size: tuple[int, int]
     mean: Channels
     std: Channels
+    pads: bool = False
 
 
 def read_preprocessor(directory: Path) -> PreprocessorSteps:
@@ -60,6 +62,7 @@ def read_preprocessor(directory: Path) -> PreprocessorSteps:
     mean = file.three_floats("image_mean", SIGLIP_MEAN if is_siglip else CLIP_MEAN)
     std = file.three_floats("image_std", SIGLIP_STD if is_siglip else CLIP_STD)
     crops = file.data.get("do_center_crop", not is_siglip) is True
+    pads = file.data.get("do_pad", False) is True
     size = file.data.get("size")
     if isinstance(size, Mapping) and "shortest_edge" not in size:
         resized = _height_and_width(file, "size")
@@ -68,7 +71,7 @@ def read_preprocessor(directory: Path) -> PreprocessorSteps:
                 f"{file.path}: size is {resized} and crop_size {crop}; a crop behind a resize of "
                 "both sides is not known"
             )
-        return PreprocessorSteps("exact", min(resized), resized, mean, std)
+        return PreprocessorSteps("exact", min(resized), resized, mean, std, pads)
     if not crops:
         raise unsupported_model(
             f"{file.path}: do_center_crop is off and size names no height and width, so that the "
@@ -84,7 +87,7 @@ def read_preprocessor(directory: Path) -> PreprocessorSteps:
         raise unsupported_model(
             f"{file.path}: shortest_edge {shortest_edge} is smaller than the crop {crop_size}"
         )
-    return PreprocessorSteps("shortest-edge", shortest_edge, crop_size, mean, std)
+    return PreprocessorSteps("shortest-edge", shortest_edge, crop_size, mean, std, pads)
 
 
 def _height_and_width(file: JsonFile, key: str) -> tuple[int, int]:

@@ -105,8 +105,8 @@ def read_model_profile(directory: Path) -> ModelProfile:
     """Read config.json, generation_config.json, preprocessor_config.json and tokenizer.json.
 
     Keys of Video NeVA that Hugging Face LLaVA does not know may stand in config.json:
-    `num_frames` (8 without it, Video NeVA's default) and `conv_template`. Without the latter the
-    model's own chat template is taken, and without one LLaVA-1.5's.
+    `num_frames` (8 without it, Video NeVA's default), `image_aspect_ratio` and `conv_template`.
+    Without the last the model's own chat template is taken, and without one LLaVA-1.5's.
 
     Raises:
         ConfigError: INVALID_CHECKPOINT, a file or key is missing or has the wrong type;
@@ -159,6 +159,7 @@ def read_model_profile(directory: Path) -> ModelProfile:
         resize_shortest_edge=steps.shortest_edge,
         crop_size=steps.crop_size,
         resize_mode=steps.resize_mode,
+        image_aspect_ratio=_image_aspect_ratio(config, steps.pads),
         chat_template=chat_template,
         special_texts=read_special_texts(directory),
     )
@@ -176,6 +177,16 @@ def _tokens_per_frame(config: JsonFile, vision: JsonFile, image_size: int, patch
             return num_patches + has_class_token
         case other:
             raise unsupported_model(f"{config.path}: vision_feature_select_strategy is {other!r}")
+
+
+def _image_aspect_ratio(config: JsonFile, pads: bool) -> ImageAspectRatio:
+    match config.optional_text("image_aspect_ratio"):
+        case "square" | "pad" | "keep" as ratio:
+            return ratio
+        case None:
+            return "pad" if pads else "square"
+        case other:
+            raise unsupported_model(f"{config.path}: image_aspect_ratio is {other!r}")
 
 
 def _image_token_id(config: JsonFile, tokenizer: Tokenizer) -> int:
