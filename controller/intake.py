@@ -16,7 +16,13 @@ from typing import Any, BinaryIO
 from controller.spool import Spool
 from neva.errors import ConfigError, RowError
 from neva.ledger import ShardRow, error_line
-from neva.prompts import BadRow, PromptRow, layout_of, read_prompts
+from neva.prompts import (
+    RESERVED_KEYS_OF_FORMAT,
+    BadRow,
+    PromptRow,
+    layout_of,
+    read_prompts,
+)
 from neva.reasons import Reason
 from neva.row_prompt import RowPrompts
 from neva.spec import JobSpec
@@ -57,6 +63,7 @@ def read_into(spool: Spool, spec: JobSpec, prompts: RowPrompts, lookups: int) ->
             spec.media_type,
             spec.inference.insert_media_token,
             layout=layout_of(key),
+            reserved_keys=RESERVED_KEYS_OF_FORMAT[spec.model.compat.output_format],
         ):
             num_rows += 1
             if isinstance(row, BadRow):

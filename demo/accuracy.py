@@ -26,9 +26,9 @@ from demo.answerers import Answerer, Row, TransformersAnswerer
 from demo.clips import Clip, write_clips
 from demo.engine_answerer import running_engine
 from neva.frames import frame_indices
-from neva.model_profile import ModelProfile, read_model_profile
+from neva.model_profile import ModelProfile, read_model_profile, template_of
 from neva.prompting import build_prompt
-from neva.templates import InsertMedia, get_template
+from neva.templates import InsertMedia
 from neva.tokens import Tokenizer
 from worker.media.decode import open_video
 from worker.media.preprocess import from_profile
@@ -83,7 +83,7 @@ def measure(
     """Generate clips into a temporary folder, ask all their questions, count."""
     profile = read_model_profile(model_dir)
     tokenizer = Tokenizer.from_directory(model_dir)
-    clean = get_template(profile.template).clean
+    clean = template_of(profile).clean
     score = Score()
     with tempfile.TemporaryDirectory(prefix="neva-accuracy-") as folder:
         clips = write_clips(Path(folder), num_clips, seed)

@@ -57,6 +57,11 @@ def read_answers(stream: BinaryIO | Iterable[bytes], name: str, source: str) -> 
     return AnswerSet(name, texts, tuple(problems), frozenset(ambiguous))
 
 
+def answer_text(record: Mapping[str, object]) -> object:
+    """The answer in a record of any known shape, if it has one."""
+    return next((record[key] for key in _ANSWER_KEYS if key in record), None)
+
+
 def _answer(line: Line, source: str) -> tuple[str, str] | Problem:
     given_id = next((line.record[k] for k in _ID_KEYS if line.record.get(k) is not None), None)
     if given_id is None:
@@ -66,7 +71,7 @@ def _answer(line: Line, source: str) -> tuple[str, str] | Problem:
     if key is None:
         message = f"the id {given_id!r} is neither an integer nor a text"
         return Problem(source, line.number, Reason.INVALID_QUESTION_ID, message)
-    text = next((line.record[k] for k in _ANSWER_KEYS if k in line.record), None)
+    text = answer_text(line.record)
     if not isinstance(text, str):
         message = f"there is no answer: none of {', '.join(_ANSWER_KEYS)} is a text"
         return Problem(source, line.number, Reason.ANSWER_MISSING, message)

@@ -93,14 +93,8 @@ def unsupported(spec: JobSpec) -> Iterator[str]:
         yield f"spec.model.uri: a .nemo checkpoint {later}; give a Hugging Face LLaVA directory"
     if spec.media_base_path.endswith((".tar", ".tar.gz", ".tgz")):
         yield f"spec.input.mediaBasePath: a tar {later}; give a folder or a prefix"
-    for name, value in spec.model.compat.model_dump(by_alias=True).items():
-        default = type(spec.model.compat)().model_dump(by_alias=True)[name]
-        if value != default:
-            yield f"spec.model.compat.{name}: {value} {later}; leave it at {default}"
     if spec.judge is not None and len(spec.judge.against) > 1:
         yield f"spec.judge.against: more than one answer file {later}"
-    if spec.inference.compute_logprob or spec.inference.all_probs:
-        yield f"spec.inference.compute_logprob, all_probs: {later}"
 
 
 def answer_digest(spec: JobSpec) -> str:

@@ -6,25 +6,29 @@ count its tokens, without torch and without a GPU.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
+from neva.chat_template import CHAT_TEMPLATE, ChatTemplate
 from neva.errors import ConfigError
-from neva.reasons import Reason
+from neva.frames import SingleFrame
+from neva.hf_chat_template import read_chat_template, read_special_texts
+from neva.hf_preprocessor import ResizeMode, read_preprocessor
+from neva.json_file import JsonFile, invalid_checkpoint, unsupported_model
+from neva.markers import MediaMarkers
+from neva.media_tokens import tokens_per_frame
+from neva.templates import Template, get_template
 from neva.tokens import Tokenizer
 
 DEFAULT_VIDEO_FRAMES: Final = 8  # data.num_frames of NeMo's video_neva_config.yaml
-_PIL_BICUBIC: Final = 3
 # transformers leaves out of a config what equals LlamaConfig's defaults, as llava-1.5's does.
 _LLAMA_HEADS: Final = 32
 _LLAMA_FFN_SIZE: Final = 11008
+DEFAULT_TEMPLATE: Final = "v1"
 
-# CLIPImageProcessor's own defaults, which a preprocessor_config.json may leave out.
-_CLIP_MEAN: Final = (0.48145466, 0.4578275, 0.40821073)
-_CLIP_STD: Final = (0.26862954, 0.26130258, 0.27577711)
+ImageAspectRatio = Literal["square", "pad", "keep"]
+ColorOrder = Literal["rgb", "bgr"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +36,17 @@ class ModelProfile:
     """The shape of a model as seen from outside.
 
     Attributes:
-        layout: how the directory is laid out; "hf-llava" = a Hugging Face LLaVA directory.
-        template: name of the prompt template (`neva.templates`).
+        layout: "hf-llava" = a Hugging Face LLaVA directory, "nemo" = a NeMo 1 checkpoint.
+        template: name of the prompt template (`neva.templates`), or "chat_template" for the
+            model's own, whose text is in `chat_template`.
         context_tokens: positions of the language model, media and answer included.
         image_size: side of the square that the vision tower takes, pixels.
         patch_size: side of one patch, pixels.
         tokens_per_frame: visual tokens of one frame after feature selection.
-        num_frames: frames taken of a video (an image is one frame).
-        image_token_id: the id that stands for one visual token in the prompt.
+        num_frames: frames taken of a video (an image is one frame); -1 = all, which no prompt of
+            a fixed length can hold.
+        image_token_id: the id that stands for one visual token in the prompt; with `markers` that
+            of the patch token.
         eos_token_ids: ids that end an answer.
         bos_token_id: begin of sequence, if the model has one.
         add_bos: the model's own tokenizer puts `bos_token_id` before every text.
@@ -48,9 +55,17 @@ class ModelProfile:
         resize_shortest_edge: the shorter side is resized to this, pixels.
         crop_size: (height, width) of the centre crop, pixels.
         num_heads, num_kv_heads, ffn_size: of the language model; what tensor parallelism divides.
+        resize_mode: "exact" resizes to `crop_size` and crops nothing (SigLIP).
+        markers: tokens around the media in a NeMo checkpoint's prompts; None: no such tokens.
+        use_im_start_end: the markers keep their own places beside the media's features.
+        splice_single_frame: the one frame of a video that the model was trained to see.
+        image_aspect_ratio: what happens to pictures that are no squares: "square" cuts the sides
+            off, "pad" fills up, "keep" resizes to fit 448 x 224 pixels.
+        color_order: channel order of the *videos* that the model was trained on.
+        chat_template, special_texts: the model's own template and the (name, text) it may use.
     """
 
-    layout: Literal["hf-llava"]
+    layout: Literal["hf-llava", "nemo"]
     template: str
     context_tokens: int
     image_size: int
@@ -69,6 +84,14 @@ class ModelProfile:
     num_heads: int
     num_kv_heads: int
     ffn_size: int
+    resize_mode: ResizeMode = "shortest-edge"
+    markers: MediaMarkers | None = None
+    use_im_start_end: bool = False
+    splice_single_frame: SingleFrame | None = None
+    image_aspect_ratio: ImageAspectRatio = "square"
+    color_order: ColorOrder = "rgb"
+    chat_template: str | None = None
+    special_texts: tuple[tuple[str, str], ...] = ()
 
     def require_ranks(self, num_ranks: int) -> None:
         """Refuse a tensor parallel size that does not divide the model.
@@ -92,30 +115,49 @@ class ModelProfile:
         return self.num_kv_heads % num_ranks == 0 or num_ranks % self.num_kv_heads == 0
 
 
+def template_of(profile: ModelProfile) -> Template:
+    """How the model's conversations are written.
+
+    Raises:
+        ConfigError: UNSUPPORTED_MODEL, no such template, or one that can't be used.
+    """
+    if profile.template != CHAT_TEMPLATE:
+        return get_template(profile.template)
+    if profile.chat_template is None:
+        raise unsupported_model("the model has no chat template of its own")
+    texts = dict(profile.special_texts)
+    ends = (texts["eos_token"],) if "eos_token" in texts else ()
+    return ChatTemplate(profile.chat_template, texts, ends)
+
+
 def read_model_profile(directory: Path) -> ModelProfile:
     """Read config.json, generation_config.json, preprocessor_config.json and tokenizer.json.
 
-    `num_frames` is an optional key of config.json (Hugging Face LLaVA knows no video); without it
-    the model takes 8 frames, Video NeVA's default.
+    Keys of Video NeVA that Hugging Face LLaVA does not know may stand in config.json:
+    `num_frames` (8 without it, Video NeVA's default), `image_aspect_ratio` and `conv_template`.
+    Without the last the model's own chat template is taken, and without one LLaVA-1.5's.
 
     Raises:
         ConfigError: INVALID_CHECKPOINT, a file or key is missing or has the wrong type;
             UNSUPPORTED_MODEL, the model is none that can be run here. Both name what it is.
     """
-    config = _JsonFile.read(directory / "config.json")
+    config = JsonFile.read(directory / "config.json")
     if (model_type := config.data.get("model_type")) != "llava":
-        raise _unsupported(f"{config.path}: model_type is {model_type!r}, only 'llava' is known")
+        raise unsupported_model(
+            f"{config.path}: model_type is {model_type!r}, only 'llava' is known"
+        )
     text = config.section("text_config")
     vision = config.section("vision_config")
-    generation = _JsonFile.read_optional(directory / "generation_config.json")
+    generation = JsonFile.read_optional(directory / "generation_config.json")
     tokenizer = Tokenizer.from_directory(directory)
-    resize_shortest_edge, crop_size, mean, std = _read_preprocessor(directory)
+    steps = read_preprocessor(directory)
 
     image_size = vision.integer("image_size")
     patch_size = vision.integer("patch_size")
-    if crop_size != (image_size, image_size):
-        raise _unsupported(
-            f"{directory}: the preprocessor crops to {crop_size[0]}x{crop_size[1]}, but the vision "
+    if steps.crop_size != (image_size, image_size):
+        height, width = steps.crop_size
+        raise unsupported_model(
+            f"{directory}: the preprocessor makes pictures of {height}x{width}, but the vision "
             f"tower takes {image_size}x{image_size}"
         )
     bos_token_id = text.optional_integer("bos_token_id")
@@ -127,95 +169,74 @@ def read_model_profile(directory: Path) -> ModelProfile:
         bos_token_id = tokenizer.encode("a", add_special_tokens=True)[0]
 
     num_heads = text.optional_integer("num_attention_heads") or _LLAMA_HEADS
+    chat_template = read_chat_template(directory)
     return ModelProfile(
         layout="hf-llava",
-        template="v1",
+        template=config.optional_text("conv_template")
+        or (DEFAULT_TEMPLATE if chat_template is None else CHAT_TEMPLATE),
         context_tokens=text.integer("max_position_embeddings"),
         image_size=image_size,
         patch_size=patch_size,
-        tokens_per_frame=_tokens_per_frame(config, image_size, patch_size),
+        tokens_per_frame=_tokens_per_frame(config, vision, image_size, patch_size),
         num_frames=config.optional_integer("num_frames") or DEFAULT_VIDEO_FRAMES,
         image_token_id=_image_token_id(config, tokenizer),
         eos_token_ids=_eos_token_ids(generation, text),
         bos_token_id=bos_token_id,
         add_bos=add_bos,
         vocab_size=text.integer("vocab_size"),
-        image_mean=mean,
-        image_std=std,
-        resize_shortest_edge=resize_shortest_edge,
-        crop_size=crop_size,
+        image_mean=steps.mean,
+        image_std=steps.std,
+        resize_shortest_edge=steps.shortest_edge,
+        crop_size=steps.crop_size,
         num_heads=num_heads,
         num_kv_heads=text.optional_integer("num_key_value_heads") or num_heads,
         ffn_size=text.optional_integer("intermediate_size") or _LLAMA_FFN_SIZE,
+        resize_mode=steps.resize_mode,
+        image_aspect_ratio=_image_aspect_ratio(config, steps.pads),
+        chat_template=chat_template,
+        special_texts=read_special_texts(directory),
     )
 
 
-def _read_preprocessor(
-    directory: Path,
-) -> tuple[int, tuple[int, int], tuple[float, float, float], tuple[float, float, float]]:
-    """(shortest edge, crop (height, width), mean, std) of a CLIP-style preprocessor."""
-    file = _JsonFile.read(directory / "preprocessor_config.json")
-    for switch in ("do_resize", "do_center_crop", "do_rescale", "do_normalize"):
-        if file.data.get(switch, True) is not True:
-            raise _unsupported(f"{file.path}: {switch} is off; only the full CLIP steps are known")
-    if (resample := file.data.get("resample", _PIL_BICUBIC)) != _PIL_BICUBIC:
-        raise _unsupported(f"{file.path}: resample is {resample!r}, only 3 (bicubic) is known")
-    if abs(float(file.data.get("rescale_factor", 1 / 255)) - 1 / 255) > 1e-9:
-        raise _unsupported(f"{file.path}: rescale_factor is not 1/255")
-
-    size = file.data.get("size")
-    if isinstance(size, Mapping) and "shortest_edge" not in size:
-        raise _unsupported(f"{file.path}: size is {dict(size)}, only shortest_edge is known")
-    shortest_edge = (
-        size
-        if isinstance(size, int)  # written by transformers before 4.24
-        else file.section("size").integer("shortest_edge")
-    )
-    crop = file.data.get("crop_size")
-    if isinstance(crop, int):
-        crop_size = (crop, crop)
-    else:
-        section = file.section("crop_size")
-        crop_size = (section.integer("height"), section.integer("width"))
-    if shortest_edge < max(crop_size):
-        raise _unsupported(
-            f"{file.path}: shortest_edge {shortest_edge} is smaller than the crop {crop_size}"
-        )
-    return (
-        shortest_edge,
-        crop_size,
-        file.three_floats("image_mean", _CLIP_MEAN),
-        file.three_floats("image_std", _CLIP_STD),
-    )
-
-
-def _tokens_per_frame(config: _JsonFile, image_size: int, patch_size: int) -> int:
-    """Patches of one frame, plus the class token where the model keeps it."""
-    if patch_size < 1 or image_size < patch_size:
-        raise _unsupported(f"{config.path}: patch_size {patch_size} of image_size {image_size}")
-    num_patches = (image_size // patch_size) ** 2
+def _tokens_per_frame(config: JsonFile, vision: JsonFile, image_size: int, patch_size: int) -> int:
+    """What the feature selection leaves of a frame's patches and the class token, if any."""
+    num_patches = tokens_per_frame(image_size, patch_size)
+    # SigLIP has no class token; "default" drops the first place whatever it is.
+    has_class_token = not str(vision.data.get("model_type", "")).startswith("siglip")
     match config.data.get("vision_feature_select_strategy", "default"):
         case "default":
-            return num_patches
+            return num_patches - (not has_class_token)
         case "full":
-            return num_patches + 1
+            return num_patches + has_class_token
         case other:
-            raise _unsupported(f"{config.path}: vision_feature_select_strategy is {other!r}")
+            raise unsupported_model(f"{config.path}: vision_feature_select_strategy is {other!r}")
 
 
-def _image_token_id(config: _JsonFile, tokenizer: Tokenizer) -> int:
+def _image_aspect_ratio(config: JsonFile, pads: bool) -> ImageAspectRatio:
+    match config.optional_text("image_aspect_ratio"):
+        case "square" | "pad" | "keep" as ratio:
+            return ratio
+        case None:
+            return "pad" if pads else "square"
+        case other:
+            raise unsupported_model(f"{config.path}: image_aspect_ratio is {other!r}")
+
+
+def _image_token_id(config: JsonFile, tokenizer: Tokenizer) -> int:
     """`image_token_index` is the key's old name; both are written by one version or another."""
     for key in ("image_token_id", "image_token_index"):
         if (token_id := config.optional_integer(key)) is not None:
             break
     else:
-        raise _invalid(f"{config.path} has no image_token_id")
+        raise invalid_checkpoint(f"{config.path} has no image_token_id")
     if tokenizer.token_text(token_id) is None:
-        raise _invalid(f"{config.path}: the tokenizer knows no token {token_id} (image_token_id)")
+        raise invalid_checkpoint(
+            f"{config.path}: the tokenizer knows no token {token_id} (image_token_id)"
+        )
     return token_id
 
 
-def _eos_token_ids(generation: _JsonFile, text: _JsonFile) -> tuple[int, ...]:
+def _eos_token_ids(generation: JsonFile, text: JsonFile) -> tuple[int, ...]:
     for file in (generation, text):
         match file.data.get("eos_token_id"):
             case bool():
@@ -224,65 +245,4 @@ def _eos_token_ids(generation: _JsonFile, text: _JsonFile) -> tuple[int, ...]:
                 return (token_id,)
             case [int(), *_] as ids:
                 return tuple(int(token_id) for token_id in ids)
-    raise _invalid(f"neither {generation.path} nor {text.path} says eos_token_id")
-
-
-@dataclass(frozen=True, slots=True)
-class _JsonFile:
-    """A JSON object and where it came from, so that every complaint names the file and key."""
-
-    path: str
-    data: Mapping[str, Any]
-
-    @classmethod
-    def read(cls, path: Path) -> _JsonFile:
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise _invalid(f"the model directory {path.parent} has no {path.name}") from error
-        except (OSError, ValueError) as error:
-            raise _invalid(f"{path} can't be read as JSON: {error}") from error
-        if not isinstance(data, dict):
-            raise _invalid(f"{path} holds no JSON object")
-        return cls(str(path), data)
-
-    @classmethod
-    def read_optional(cls, path: Path) -> _JsonFile:
-        return cls.read(path) if path.exists() else cls(str(path), {})
-
-    def section(self, key: str) -> _JsonFile:
-        value = self.data.get(key)
-        if not isinstance(value, dict):
-            raise _invalid(f"{self.path} has no object {key!r}")
-        return _JsonFile(f"{self.path}: {key}", value)
-
-    def optional_integer(self, key: str) -> int | None:
-        value = self.data.get(key)
-        if value is None:
-            return None
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise _invalid(f"{self.path}: {key} must be an integer, not {value!r}")
-        return value
-
-    def integer(self, key: str) -> int:
-        value = self.optional_integer(key)
-        if value is None:
-            raise _invalid(f"{self.path} has no {key!r}")
-        return value
-
-    def three_floats(
-        self, key: str, default: tuple[float, float, float]
-    ) -> tuple[float, float, float]:
-        match self.data.get(key, default):
-            case [int() | float() as red, int() | float() as green, int() | float() as blue]:
-                return (float(red), float(green), float(blue))
-            case other:
-                raise _invalid(f"{self.path}: {key} must be three numbers, not {other!r}")
-
-
-def _invalid(message: str) -> ConfigError:
-    return ConfigError(message, reason=Reason.INVALID_CHECKPOINT)
-
-
-def _unsupported(message: str) -> ConfigError:
-    return ConfigError(message, reason=Reason.UNSUPPORTED_MODEL)
+    raise invalid_checkpoint(f"neither {generation.path} nor {text.path} says eos_token_id")

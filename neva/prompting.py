@@ -9,17 +9,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from neva.errors import ConfigError, RowError
-from neva.model_profile import ModelProfile
+from neva.markers import BOS_SURROGATE, EOS_SURROGATE, MediaMarkers
+from neva.media_tokens import media_span
+from neva.model_profile import ModelProfile, template_of
 from neva.reasons import Reason
 from neva.templates import (
     MEDIA_TAGS,
     InsertMedia,
     MediaType,
-    get_template,
+    Template,
     insert_media,
     split_at_media,
 )
 from neva.tokens import Tokenizer
+
+UNK_ID, BOS_ID, EOS_ID = 0, 1, 2  # what v1, llama_2 and mistral checkpoints put for surrogates
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,7 @@ def build_prompt(
     tokenizer: Tokenizer,
     num_frames: int,
     add_bos: bool = False,
+    template: Template | None = None,
 ) -> Prompt:
     """The prompt for one row.
 
@@ -56,16 +61,43 @@ def build_prompt(
         question: the row's text as the user wrote it.
         insert: where the media tag goes; None when the question brings it.
         num_frames: frames of this row's clip.
-        add_bos: ask for a begin-of-sequence id even where the model's tokenizer adds none.
+        add_bos: ask for a begin-of-sequence id even where the model's tokenizer adds none. A
+            template that writes one itself gets no second.
+        template: that of the profile, if it is known already.
 
     Raises:
-        RowError: MEDIA_TOKEN_CONFLICT, the text holds no tag, several, or the model's own
-            placeholder token.
+        RowError: MEDIA_TOKEN_CONFLICT, the text holds no tag, several, or one of the model's own
+            placeholder tokens.
         ConfigError: a begin-of-sequence id was asked of a model that has none.
     """
-    rendered = get_template(profile.template).render(insert_media(question, media_type, insert))
+    template = template or template_of(profile)
+    rendered = template.render(insert_media(question, media_type, insert))
     before, after = split_at_media(rendered, media_type)
+    if profile.markers is None:
+        before_ids, after_ids = _around_placeholder(before, after, media_type, profile, tokenizer)
+    else:
+        before_ids, after_ids = _around_markers(
+            before, after, profile.markers, profile.use_im_start_end, tokenizer
+        )
+        if template.uses_surrogates:
+            new_ids = _surrogates(profile.markers, tokenizer)
+            before_ids = [new_ids.get(token, token) for token in before_ids]
+            after_ids = [new_ids.get(token, token) for token in after_ids]
+    bos_ids = _bos_ids(profile, add_bos)
+    if tuple(before_ids[:1]) == bos_ids:
+        bos_ids = ()
+    return Prompt(
+        before_ids=(*bos_ids, *before_ids),
+        num_media_tokens=profile.tokens_per_frame * num_frames,
+        after_ids=tuple(after_ids),
+        text_with_tag=rendered,
+    )
 
+
+def _around_placeholder(
+    before: str, after: str, media_type: MediaType, profile: ModelProfile, tokenizer: Tokenizer
+) -> tuple[list[int], list[int]]:
+    """Ids before and after the media of a Hugging Face model: one kind of placeholder token."""
     # Encoded in one piece, because a tokenizer may treat the first characters of a text and those
     # behind a special token differently.
     placeholder = tokenizer.token_text(profile.image_token_id)
@@ -79,12 +111,68 @@ def build_prompt(
             reason=Reason.MEDIA_TOKEN_CONFLICT,
         )
     position = ids.index(profile.image_token_id)
-    return Prompt(
-        before_ids=(*_bos_ids(profile, add_bos), *ids[:position]),
-        num_media_tokens=profile.tokens_per_frame * num_frames,
-        after_ids=tuple(ids[position + 1 :]),
-        text_with_tag=rendered,
-    )
+    return ids[:position], ids[position + 1 :]
+
+
+def _around_markers(
+    before: str, after: str, markers: MediaMarkers, use_im_start_end: bool, tokenizer: Tokenizer
+) -> tuple[list[int], list[int]]:
+    """Ids before and after the media's features in a NeMo model's prompt.
+
+    One patch token stands for them all here: each is a token of its own, however many follow.
+    With `use_im_start_end` the markers are among the ids, without it features take their places.
+    """
+    start_id, patch_id, end_id = marker_ids(markers, tokenizer)
+    ids = tokenizer.encode(f"{before}{markers.start}{markers.patch}{markers.end}{after}")
+    for spelling, token_id in ((markers.start, start_id), (markers.patch, patch_id)):
+        if ids.count(token_id) != 1:
+            raise RowError(
+                f"the text holds {spelling!r}, one of the model's own tokens around media",
+                reason=Reason.MEDIA_TOKEN_CONFLICT,
+            )
+    num_features = 1 if use_im_start_end else 3
+    start, stop = media_span(ids, start_id, end_id, num_features, use_im_start_end)
+    return ids[:start], ids[stop:]
+
+
+def marker_ids(markers: MediaMarkers, tokenizer: Tokenizer) -> tuple[int, int, int]:
+    """Ids of the start, patch and end tokens.
+
+    Raises:
+        ConfigError: INVALID_CHECKPOINT, the tokenizer has none for one of them.
+    """
+    ids = []
+    for spelling in (markers.start, markers.patch, markers.end):
+        token_id = tokenizer.token_id(spelling)
+        if token_id is None:
+            raise ConfigError(
+                f"the tokenizer has no token {spelling}, which marks media in the prompt",
+                reason=Reason.INVALID_CHECKPOINT,
+            )
+        ids.append(token_id)
+    return ids[0], ids[1], ids[2]
+
+
+def _surrogates(markers: MediaMarkers, tokenizer: Tokenizer) -> dict[int, int]:
+    """NeVA's replacements after tokenizing; the new ids are those of Llama's vocabulary."""
+    replacements = {markers.patch: UNK_ID, BOS_SURROGATE: BOS_ID, EOS_SURROGATE: EOS_ID}
+    found = ((tokenizer.token_id(spelling), new_id) for spelling, new_id in replacements.items())
+    return {token_id: new_id for token_id, new_id in found if token_id is not None}
+
+
+def require_tokens(template: Template, tokenizer: Tokenizer) -> None:
+    """Refuse a template whose control tokens the tokenizer would spell out.
+
+    Raises:
+        ConfigError: INVALID_CHECKPOINT, naming all of them.
+    """
+    unknown = [text for text in template.required_tokens if tokenizer.token_id(text) is None]
+    if unknown:
+        raise ConfigError(
+            f"the prompt template {template.name} does not belong to the model's tokenizer, which "
+            f"has no token {', '.join(unknown)}",
+            reason=Reason.INVALID_CHECKPOINT,
+        )
 
 
 def require_context(prompt: Prompt, max_new_tokens: int, profile: ModelProfile) -> None:

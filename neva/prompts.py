@@ -7,8 +7,9 @@ rows at once and answer the good ones. Nothing here looks at the media or the mo
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, BinaryIO, Literal
 
 import orjson
@@ -37,9 +38,22 @@ RESERVED_KEYS = frozenset(
         "num_generated_tokens",
         "frames",
         "attempt",
+        "logprobs",
+        "compat",
     )
 )
 """Keys of the output record. A record that has one already would lose its value."""
+
+RESERVED_KEYS_OF_FORMAT: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "batch": RESERVED_KEYS,
+        # The original fills `answer_id` and `metadata` in where they are missing, and writes the
+        # others over what the record has of them.
+        "nemo-rc0": frozenset(("full_text", "model_id", "logprobs")),
+        "nemo-rc1": frozenset(("full_text", "model_id", "logprobs", "pred_answer")),
+    }
+)
+"""The same by `model.compat.outputFormat`."""
 
 DEFAULT_MAX_LINE_BYTES = 1 << 20
 _OTHER_MEDIA: dict[MediaType, MediaType] = {"video": "image", "image": "video"}
@@ -105,6 +119,7 @@ def read_prompts(
     seen: DuplicateIndex | None = None,
     max_line_bytes: int = DEFAULT_MAX_LINE_BYTES,
     layout: Layout = "jsonl",
+    reserved_keys: Set[str] = RESERVED_KEYS,
 ) -> Iterator[PromptRow | BadRow]:
     """Yield one item per non-blank line, in order, in memory bounded by `max_line_bytes`.
 
@@ -112,6 +127,7 @@ def read_prompts(
         stream: binary file, or its content in pieces cut anywhere.
         insert_media_token: where the media tag will be put; None means the text holds it.
         seen: the ids met so far; pass one to share it between files.
+        reserved_keys: keys that no record may have.
         layout: see `layout_of`. A `json` file is held in memory (64 MiB at most).
 
     Raises:
@@ -125,7 +141,8 @@ def read_prompts(
         except RowError as error:
             yield BadRow(seq, line, None, error.reason, error.message, None)
         else:
-            yield _check(seq, line, record, media_type, insert_media_token, seen)
+            checked = _check(seq, line, record, media_type, insert_media_token, seen, reserved_keys)
+            yield checked
 
 
 def media_tag_problem(
@@ -213,6 +230,7 @@ def _check(
     media_type: MediaType,
     insert_media_token: InsertMediaToken,
     seen: DuplicateIndex,
+    reserved_keys: Set[str],
 ) -> PromptRow | BadRow:
     """All problems of one record at once; a row if there are none."""
     problems: list[tuple[Reason, str]] = []
@@ -223,8 +241,8 @@ def _check(
         tag_problem = media_tag_problem(question, media_type, insert_media_token)
         if tag_problem is not None:
             problems.append((Reason.MEDIA_TOKEN_CONFLICT, tag_problem))
-    if not RESERVED_KEYS.isdisjoint(record):
-        names = ", ".join(sorted(RESERVED_KEYS.intersection(record)))
+    if reserved := reserved_keys & record.keys():
+        names = ", ".join(sorted(reserved))
         problems.append((Reason.RESERVED_KEY, f"the output writes these keys itself: {names}"))
     if problems or row_id is None or question is None or media_name is None:
         message = "; ".join(words for _, words in problems)

@@ -29,6 +29,7 @@ class Reason(StrEnum):
     MEDIA_UNREADABLE = "MediaUnreadable"
     MEDIA_EMPTY = "MediaEmpty"
     MEDIA_TOO_LARGE = "MediaTooLarge"
+    WRONG_MEDIA_SHAPE = "WrongMediaShape"
     NUMERICAL_ERROR = "NumericalError"
     ENGINE_CRASHED = "EngineCrashed"
     WORKER_CRASHED = "WorkerCrashed"

@@ -101,14 +101,20 @@ class Quantization(_CamelModel):
 class Compat(_CamelModel):
     """Quirks of the original by name; the defaults are the right thing."""
 
-    color_order: Literal["rgb", "bgr"] = Field(
-        "rgb", description="Channel order the tower sees; bgr for checkpoints trained up to rc0."
+    color_order: Literal["rgb", "bgr"] | None = Field(
+        None,
+        description="Channel order of videos that the tower sees, bgr for checkpoints trained up "
+        "to rc0; null takes the checkpoint's, rgb unless it says otherwise.",
     )
     clean_response: Literal["exact", "nemo-rc0", "nemo-rc1"] = Field(
-        "exact", description="How `response` is cut out of the generated text."
+        "exact",
+        description="How `response` is cut out of the generated text; nemo-rc0 and nemo-rc1 lose "
+        "letters and answer with whole prompts, as the original does.",
     )
     repetition_penalty: Literal["applied", "nemo-rc0"] = Field(
-        "applied", description="The original ignores repetition_penalty without compute_logprob."
+        "applied",
+        description="nemo-rc0: without compute_logprob the penalty has no effect; with it, it "
+        "takes in the prompt and makes tokens with negative logits likelier.",
     )
     output_format: Literal["batch", "nemo-rc0", "nemo-rc1"] = Field(
         "batch", description="Keys of the output records."
@@ -169,20 +175,26 @@ class Inference(_SnakeModel):
     )
     temperature: float = Field(0.2, gt=0, le=100, description="Logits are divided by it.")
     add_BOS: StrictBool = Field(  # noqa: N815
-        False, description="Put the tokenizer's begin token before the prompt."
+        False,
+        description="Put the tokenizer's begin token before the prompt, where nothing else does.",
     )
     tokens_to_generate: int = Field(256, ge=1, le=65536, description="Most new tokens of a row.")
-    all_probs: StrictBool = Field(False, description="With compute_logprob: all tokens' values.")
+    all_probs: StrictBool = Field(
+        False, description="With compute_logprob: the log probabilities of the whole vocabulary."
+    )
     repetition_penalty: float = Field(
         1.2, ge=1, le=10, description="Makes tokens already generated less likely; 1 is off."
     )
     min_tokens_to_generate: int = Field(
         0, ge=0, description="The end token can't come before so many new tokens."
     )
-    compute_logprob: StrictBool = Field(False, description="Report log probabilities.")
+    compute_logprob: StrictBool = Field(
+        False, description="Write each generated token's log probability to `logprobs`."
+    )
     end_strings: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         ("<extra_id_1>", "<extra_id_7>"),
-        description="Texts that end an answer, beside the tokenizer's end token.",
+        description="Texts that end an answer, beside the tokenizer's end token and the prompt "
+        "template's own.",
     )
     media_base_path: Uri | None = Field(
         None, description="The guide's place for input.mediaBasePath."
@@ -200,7 +212,9 @@ class Inference(_SnakeModel):
     )
     splice_single_frame: Annotated[
         Literal["first", "middle", "last"] | None, BeforeValidator(_null_word)
-    ] = Field(None, description="Show this one frame of each video; num_frames must be 1.")
+    ] = Field(
+        None, description="Show this one frame of each video; num_frames must be null or 1 then."
+    )
     seed: int = Field(0, ge=0, lt=2**63, description="Sampling seed of the job.")
 
     @classmethod
@@ -208,8 +222,10 @@ class Inference(_SnakeModel):
         least, most = data.get("min_tokens_to_generate", 0), data.get("tokens_to_generate", 256)
         if isinstance(least, int) and isinstance(most, int) and least > most:
             yield "min_tokens_to_generate", f"is larger than tokens_to_generate ({most})"
-        if _null_word(data.get("splice_single_frame")) and data.get("num_frames") != 1:
-            yield "num_frames", "must be 1 with splice_single_frame"
+        if _null_word(data.get("splice_single_frame")) and data.get("num_frames") not in (None, 1):
+            yield "num_frames", "must be null or 1 with splice_single_frame"
+        if data.get("all_probs") is True and data.get("compute_logprob") is not True:
+            yield "all_probs", "needs compute_logprob"
 
 
 class Output(_CamelModel):

@@ -1,4 +1,4 @@
-"""Text to token ids and back, from a tokenizer.json alone: no torch, no transformers.
+"""Text to token ids and back: no torch, no transformers.
 
 Used by the controller (does the prompt fit the context?) and by the worker (the ids that the model
 reads), so both count the same tokens.
@@ -6,6 +6,7 @@ reads), so both count the same tokens.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,30 +18,93 @@ from neva.reasons import Reason
 TOKENIZER_FILE = "tokenizer.json"
 
 
-class Tokenizer:
-    """A loaded tokenizer.json. Reading it twice gives the same ids; it has no state."""
+class Tokenizer(ABC):
+    """A loaded tokenizer. Stateless: the same text gives the same ids, always."""
+
+    @staticmethod
+    def from_directory(path: Path) -> Tokenizer:
+        """The tokenizer of a Hugging Face directory; see `JsonTokenizer.from_file`."""
+        return JsonTokenizer.from_file(path / TOKENIZER_FILE)
+
+    @property
+    @abstractmethod
+    def vocab_size(self) -> int:
+        """Number of ids, added tokens included."""
+
+    @abstractmethod
+    def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
+        """Token ids of `text`; with `add_special_tokens` also what the tokenizer adds itself."""
+
+    @abstractmethod
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
+        """The text of `ids`, a leading space included where the tokens carry one."""
+
+    @abstractmethod
+    def token_id(self, token: str) -> int | None:
+        """Id of a single token by its exact spelling, or None."""
+
+    @abstractmethod
+    def token_text(self, token_id: int) -> str | None:
+        """Exact spelling of a token by its id, or None."""
+
+    @property
+    def bos_id(self) -> int | None:
+        """Begin of sequence, where the tokenizer's own file names it."""
+        return None
+
+    @property
+    def eos_id(self) -> int | None:
+        """End of sequence, where the tokenizer's own file names it."""
+        return None
+
+    @property
+    def adds_bos(self) -> bool:
+        """Whether the tokenizer itself puts a token in front of a text it encodes."""
+        return self.encode("a", add_special_tokens=True)[:1] != self.encode("a")[:1]
+
+    def decode_behind(
+        self, context_ids: Sequence[int], ids: Sequence[int], skip_special_tokens: bool = True
+    ) -> str:
+        """The text that `ids` add behind `context_ids`.
+
+        Many decoders drop the space before a text's first word; decoded alone, an answer would
+        lose the space that it does have in the prompt.
+        """
+        context = self.decode(context_ids, skip_special_tokens)
+        whole = self.decode([*context_ids, *ids], skip_special_tokens)
+        if not whole.startswith(context):  # the context ends inside a character
+            return self.decode(ids, skip_special_tokens)
+        return whole.removeprefix(context)
+
+
+class JsonTokenizer(Tokenizer):
+    """A tokenizer.json of Hugging Face's tokenizers."""
 
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
         self._backend = backend
 
     @classmethod
-    def from_directory(cls, path: Path) -> Tokenizer:
-        """Load `tokenizer.json` of a model directory.
+    def from_file(cls, file: Path) -> JsonTokenizer:
+        """Read a tokenizer.json.
 
         Raises:
             ConfigError: INVALID_CHECKPOINT, the file is missing or is no tokenizer.
         """
-        file = path / TOKENIZER_FILE
         if not file.is_file():
             raise ConfigError(
-                f"the model directory {path} has no {TOKENIZER_FILE}",
+                f"the model directory {file.parent} has no {file.name}",
                 reason=Reason.INVALID_CHECKPOINT,
             )
+        return cls.from_bytes(file.read_bytes(), str(file))
+
+    @classmethod
+    def from_bytes(cls, data: bytes, where: str) -> JsonTokenizer:
+        """The content of a tokenizer.json that stands at `where`; raises like `from_file`."""
         try:
-            backend = tokenizers.Tokenizer.from_file(str(file))
+            backend = tokenizers.Tokenizer.from_buffer(data)
         except Exception as error:
             raise ConfigError(
-                f"{file} can't be read as a tokenizer: {error}", reason=Reason.INVALID_CHECKPOINT
+                f"{where} can't be read as a tokenizer: {error}", reason=Reason.INVALID_CHECKPOINT
             ) from error
         # Some files carry the training's truncation and padding, which would cut a prompt silently.
         backend.no_truncation()
@@ -49,26 +113,16 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """Number of ids, added tokens included."""
         return self._backend.get_vocab_size(with_added_tokens=True)
 
     def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
-        """Token ids of `text`; with `add_special_tokens` also what the tokenizer adds itself."""
         return self._backend.encode(text, add_special_tokens=add_special_tokens).ids
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
-        """The text of `ids`, a leading space included where the tokens carry one."""
         return self._backend.decode(list(ids), skip_special_tokens=skip_special_tokens)
 
     def token_id(self, token: str) -> int | None:
-        """Id of a single token by its exact spelling, or None."""
         return self._backend.token_to_id(token)
 
     def token_text(self, token_id: int) -> str | None:
-        """Exact spelling of a token by its id, or None."""
         return self._backend.id_to_token(token_id)
-
-    @property
-    def adds_bos(self) -> bool:
-        """Whether the tokenizer itself puts a token in front of a text it encodes."""
-        return self.encode("a", add_special_tokens=True)[:1] != self.encode("a")[:1]

@@ -28,19 +28,18 @@ from neva.model_profile import read_model_profile
 from neva.process import die_with_parent
 from neva.row_prompt import RowPrompts
 from neva.settings import settings
-from neva.spec import Inference, JobSpec, VideoNevaJob
+from neva.spec import JobSpec, VideoNevaJob
 from neva.store import open_store
-from neva.templates import get_template
 from neva.tokens import Tokenizer
 from neva.trouble import report_trouble
 from worker.answering import Answerer
 from worker.config import WorkerConfig, read_worker_config
 from worker.engine.client import EngineClient
-from worker.engine.protocol import SamplingParams
 from worker.engine_turn import EngineTurn
 from worker.media.prepare import MediaPreparer
 from worker.media.preprocess import from_profile
 from worker.outputs import OutputWriter
+from worker.sampling_params import sampling_params
 from worker.shard import Outcome, ShardWorker
 
 log = structlog.get_logger()
@@ -77,17 +76,13 @@ class Child:
                 media=open_store(spec.media_base_path, confined=True),
                 output=output,
                 preprocess=from_profile(profile),
-                media_type=spec.media_type,
-                num_frames=prompts.num_frames,
-                splice_single_frame=spec.inference.splice_single_frame,
+                rules=prompts.rules,
                 downloads_dir=config.scratch_dir,
                 pixels_dir=config.pixels_dir,
             ),
             prompts=prompts,
-            outputs=OutputWriter(
-                tokenizer, get_template(profile.template), spec.model.uri, manifest.model_digest
-            ),
-            sampling=sampling_params(spec.inference),
+            outputs=OutputWriter(spec, profile, tokenizer, prompts, manifest.model_digest),
+            sampling=sampling_params(spec, prompts.stop_strings),
             rows_in_flight=settings().rows_in_flight,
             max_attempts=config.max_attempts,
             engine_start_s=settings().engine_start_s,
@@ -104,21 +99,6 @@ class Child:
 
     def run(self, shard: int, delivery_tag: str | None) -> Outcome:
         return self._worker.run(self._plans[shard], delivery_tag)
-
-
-def sampling_params(inference: Inference) -> SamplingParams:
-    """The job's `inference` block in the engine's words."""
-    return SamplingParams(
-        greedy=inference.greedy,
-        temperature=inference.temperature,
-        top_k=inference.top_k,
-        top_p=inference.top_p,
-        repetition_penalty=inference.repetition_penalty,
-        max_new_tokens=inference.tokens_to_generate,
-        min_new_tokens=inference.min_tokens_to_generate,
-        stop_strings=inference.end_strings,
-        seed=inference.seed,
-    )
 
 
 def main() -> None:

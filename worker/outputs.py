@@ -11,19 +11,27 @@ from typing import Any
 import orjson
 
 from neva.ledger import FinishedRow, ShardRow, error_line
+from neva.model_profile import ModelProfile
+from neva.nemo_cleaning import nemo_full_text, nemo_response
 from neva.prompting import Prompt
-from neva.templates import PromptTemplate
+from neva.row_prompt import RowPrompts
+from neva.spec import JobSpec
+from neva.templates import add_media_tag
 from neva.tokens import Tokenizer
 from worker.engine.protocol import GenerateResult
+
+# Sums of floats differ in their last bits with the batch they were computed in.
+_LOGPROB_DECIMALS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class OutputWriter:
     """Turns generated ids into output records of one job."""
 
+    spec: JobSpec
+    profile: ModelProfile
     tokenizer: Tokenizer
-    template: PromptTemplate
-    model_id: str
+    prompts: RowPrompts
     model_digest: str
 
     def answered(
@@ -34,13 +42,28 @@ class OutputWriter:
         frames: tuple[int, ...],
         attempt: int,
     ) -> FinishedRow:
-        generated = self.tokenizer.decode(result.token_ids)
-        generated = generated.removesuffix(result.stop_text_tail)
-        output: dict[str, Any] = {
+        output_format = self.spec.model.compat.output_format
+        if output_format == "batch":
+            output = self._record(row, prompt, result, frames, attempt)
+        else:
+            output = self._nemo_record(row, prompt, result, output_format)
+        if result.logprobs is not None:
+            output["logprobs"] = _logprobs(result)
+        return FinishedRow(row.seq, row.row_id, output, None)
+
+    def _record(
+        self,
+        row: ShardRow,
+        prompt: Prompt,
+        result: GenerateResult,
+        frames: tuple[int, ...],
+        attempt: int,
+    ) -> dict[str, Any]:
+        output = {
             **row.record,
-            "response": self.template.clean(generated),
-            "full_text": prompt.text_with_tag + generated,
-            "model_id": self.model_id,
+            "response": self._response(prompt, result),
+            "full_text": prompt.text_with_tag + self._generated(prompt, result),
+            "model_id": self.spec.model.uri,
             "answer_id": self._answer_id(row),
             "finish_reason": result.finish_reason,
             "num_prompt_tokens": prompt.num_tokens,
@@ -48,11 +71,65 @@ class OutputWriter:
             "frames": list(frames),
             "attempt": attempt,
         }
-        return FinishedRow(row.seq, row.row_id, output, None)
+        if self.prompts.compat:
+            output["compat"] = self.prompts.compat
+        return output
+
+    def _nemo_record(
+        self, row: ShardRow, prompt: Prompt, result: GenerateResult, release: str
+    ) -> dict[str, Any]:
+        """The original's keys. v2.0.0rc0 writes the answer over the question, in `text`."""
+        record, inference = row.record, self.spec.inference
+        metadata = record.get("metadata")
+        asked = add_media_tag(row.question, self.spec.media_type, inference.insert_media_token)
+        return {
+            **record,
+            "prompt": asked,
+            "full_text": self._nemo_full_text(prompt, result),
+            "text" if release == "nemo-rc0" else "pred_answer": self._response(prompt, result),
+            "model_id": self.spec.model.uri,
+            "answer_id": record.get("answer_id", 0),
+            "metadata": {
+                **(metadata if isinstance(metadata, dict) else {}),
+                "compat": self.prompts.compat,
+            },
+        }
+
+    def _response(self, prompt: Prompt, result: GenerateResult) -> str:
+        template, cleaning = self.prompts.template, self.spec.model.compat.clean_response
+        if cleaning == "exact":
+            return template.clean(self._generated(prompt, result))
+        return nemo_response(self._nemo_full_text(prompt, result), template.name, cleaning)
+
+    def _generated(self, prompt: Prompt, result: GenerateResult) -> str:
+        text = self.tokenizer.decode_behind(prompt.after_ids, result.token_ids)
+        return text.removesuffix(result.stop_text_tail)
+
+    def _nemo_full_text(self, prompt: Prompt, result: GenerateResult) -> str:
+        return nemo_full_text(
+            prompt,
+            (*result.token_ids, *result.stop_ids),
+            self.spec.media_type,
+            self.profile,
+            self.prompts.template,
+            self.tokenizer,
+        )
 
     def _answer_id(self, row: ShardRow) -> str:
         record = orjson.dumps(row.record, option=orjson.OPT_SORT_KEYS)
         return hashlib.sha256(self.model_digest.encode() + b"\0" + record).hexdigest()[:24]
+
+
+def _logprobs(result: GenerateResult) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "token_ids": list(result.token_ids),
+        "chosen": [round(value, _LOGPROB_DECIMALS) for value in result.logprobs or ()],
+    }
+    if result.all_logprobs is not None:
+        values["all"] = [
+            [round(value, _LOGPROB_DECIMALS) for value in step] for step in result.all_logprobs
+        ]
+    return values
 
 
 def failed(row: ShardRow, reason: str, message: str) -> FinishedRow:

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from judge.answers import answer_text
 from judge.jsonl import id_key, media_key
 from judge.report.views import (
     AnswerView,
@@ -189,7 +190,7 @@ def _row(record: Record, reviews: list[Record], names: list[str]) -> RowView:
     given = [review["scores"] for review in reviews if review["scores"] is not None]
     texts: Mapping[str, Any] = reviews[0]["answers"] if reviews else {}
     if not texts:
-        names, texts = ["answer"], {"answer": record.get("response")}
+        names, texts = ["answer"], {"answer": answer_text(record)}
     means = [sum(s[name] for s in given) / len(given) if given else None for name in names]
     answers = tuple(
         AnswerView(visible(name), side, None if texts[name] is None else visible(texts[name]), mean)

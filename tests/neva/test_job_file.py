@@ -85,7 +85,11 @@ def test_the_designs_job_is_valid_and_survives_a_round_trip() -> None:
         ("spec.inference.greedy", "yes", "spec.inference.greedy: "),
         ("spec.inference.end_strings", ["a", ""], "spec.inference.end_strings.1: "),
         ("spec.inference.min_tokens_to_generate", 300, "is larger than tokens_to_generate"),
-        ("spec.inference.splice_single_frame", "first", "num_frames: must be 1"),
+        (
+            "spec.inference",
+            {"splice_single_frame": "first", "num_frames": 4},
+            "num_frames: must be null or 1",
+        ),
         ("spec.inference.media_type", "image", "input.mediaType: differs"),
         ("spec.workers.gpusPerWorker", 3, "workers.gpusPerWorker: is 3; the ranks are 4 x 1"),
         ("spec.judge.against", [], "spec.judge.against: "),
@@ -93,9 +97,9 @@ def test_the_designs_job_is_valid_and_survives_a_round_trip() -> None:
         ("spec.greedy", True, "spec.greedy: unknown key; it belongs under spec.inference"),
         ("spec.model.pipelineParallelSize", 2, "spec.model.pipelineParallelSize: more than 1"),
         ("spec.model.quantization", {"enable": True}, "spec.model.quantization: is not supported"),
-        ("spec.model.compat", {"colorOrder": "bgr"}, "spec.model.compat.colorOrder: bgr"),
+        ("spec.model.compat", {"colorOrder": "gbr"}, "spec.model.compat.colorOrder: "),
         ("spec.model.uri", "s3://models/x.nemo", ".nemo checkpoint is not supported"),
-        ("spec.inference.compute_logprob", True, "compute_logprob"),
+        ("spec.inference.all_probs", True, "all_probs: needs compute_logprob"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_path(path: str, value: object, problem: str) -> None:
@@ -213,3 +217,17 @@ def test_the_failure_threshold(fail_on_error: float | bool, failed: int, tolerat
 )
 def test_any_junk_gives_problems_and_never_a_traceback(junk: object) -> None:
     assert problems({**DESIGN_JOB, "spec": junk})
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("spec.model.compat", {"colorOrder": "bgr", "repetitionPenalty": "nemo-rc0"}),
+        ("spec.model.compat", {"cleanResponse": "nemo-rc0", "outputFormat": "nemo-rc1"}),
+        ("spec.inference", {"compute_logprob": True, "all_probs": True}),
+        ("spec.inference", {"splice_single_frame": "last"}),
+        ("spec.inference", {"add_BOS": True, "end_strings": ["###"]}),
+    ],
+)
+def test_what_the_original_knows_is_taken(path: str, value: object) -> None:
+    parse_job(changed(path, value), "job.yaml")

@@ -51,6 +51,29 @@ def test_several_ends_and_the_class_token_are_read(tmp_path: Path) -> None:
     assert profile.tokens_per_frame == 17
 
 
+def test_siglip_resizes_both_sides_and_has_no_class_token(tmp_path: Path) -> None:
+    files = config_files()
+    files["config.json"]["vision_config"]["model_type"] = "siglip_vision_model"
+    files["config.json"]["vision_feature_select_strategy"] = "full"
+    files["preprocessor_config.json"] = {
+        "image_processor_type": "SiglipImageProcessor",
+        "size": {"height": 64, "width": 64},
+    }
+    profile = read_model_profile(write_model_dir(tmp_path, files))
+    assert profile.tokens_per_frame == 16
+    assert (profile.resize_mode, profile.crop_size) == ("exact", (64, 64))
+    assert profile.image_mean == profile.image_std == (0.5, 0.5, 0.5)
+
+
+def test_the_config_or_the_preprocessor_asks_for_padding(tmp_path: Path) -> None:
+    files = config_files()
+    assert read_model_profile(write_model_dir(tmp_path, files)).image_aspect_ratio == "square"
+    files["preprocessor_config.json"]["do_pad"] = True
+    assert read_model_profile(write_model_dir(tmp_path, files)).image_aspect_ratio == "pad"
+    files["config.json"]["image_aspect_ratio"] = "keep"
+    assert read_model_profile(write_model_dir(tmp_path, files)).image_aspect_ratio == "keep"
+
+
 def test_generation_config_may_be_missing(tmp_path: Path) -> None:
     files = config_files()
     del files["generation_config.json"]
@@ -114,11 +137,12 @@ def test_a_missing_or_wrong_key_is_named(
     [
         (_edit("config.json", "model_type", "qwen2_vl"), "qwen2_vl"),
         (_edit("config.json", "vision_feature_select_strategy", "cls"), "cls"),
+        (_edit("config.json", "image_aspect_ratio", "anyres"), "anyres"),
         (_edit("config.json/vision_config", "image_size", 96), "96x96"),
         (_edit("preprocessor_config.json", "do_center_crop", False), "do_center_crop"),
         (_edit("preprocessor_config.json", "resample", 2), "resample"),
         (_edit("preprocessor_config.json", "rescale_factor", 1.0), "rescale_factor"),
-        (_edit("preprocessor_config.json", "size", {"height": 64, "width": 64}), "shortest_edge"),
+        (_edit("preprocessor_config.json", "size", {"height": 96, "width": 96}), "both sides"),
         (_edit("preprocessor_config.json/size", "shortest_edge", 32), "smaller than the crop"),
     ],
 )

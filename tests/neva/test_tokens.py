@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from neva.errors import ConfigError
 from neva.reasons import Reason
-from neva.tokens import Tokenizer
+from neva.tokens import JsonTokenizer, Tokenizer
 from tests.neva.tiny_llava import NUM_SPECIAL, byte_tokenizer, write_model_dir
 
-BYTES = Tokenizer(byte_tokenizer())
+BYTES = JsonTokenizer(byte_tokenizer())
 
 
 @settings(deadline=None)

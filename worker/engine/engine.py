@@ -23,7 +23,7 @@ from worker.engine.protocol import (
 )
 from worker.engine.sampler import VocabParallelSampler
 from worker.engine.scheduler import Row, Scheduler, SlotMove, group_by_prompt_length
-from worker.engine.stopping import StopRule, TextTokenizer
+from worker.engine.stopping import Ending, StopRule, TextTokenizer
 from worker.engine.vision import VisionEncoder
 
 _PLACEHOLDER_ID = 0  # looked up for the media's places, then overwritten
@@ -185,13 +185,7 @@ class Engine:
             ending = self._stop_rules[row.ticket].check(row.token_ids)
             if ending is not None:
                 del self._stop_rules[row.ticket]
-                result = GenerateResult(
-                    request_id=row.request.request_id,
-                    token_ids=tuple(row.token_ids[: ending.num_kept]),
-                    finish_reason=ending.finish_reason,
-                    stop_text_tail=ending.stop_text_tail,
-                )
-                outcomes.append((row.ticket, result))
+                outcomes.append((row.ticket, _result(row, ending)))
                 ended.append(row)
         self._move(self.scheduler.retire(ended))
 
@@ -211,6 +205,19 @@ class Engine:
         del self._stop_rules[row.ticket]
         failure = RequestFailed(row.request.request_id, reason, message, retryable)
         outcomes.append((row.ticket, failure))
+
+
+def _result(row: Row, ending: Ending) -> GenerateResult:
+    num_kept, asked = ending.num_kept, row.request.sampling.logprobs
+    return GenerateResult(
+        request_id=row.request.request_id,
+        token_ids=tuple(row.token_ids[:num_kept]),
+        finish_reason=ending.finish_reason,
+        stop_text_tail=ending.stop_text_tail,
+        stop_ids=tuple(row.token_ids[num_kept:]),
+        logprobs=tuple(row.logprobs[:num_kept]) if asked != "none" else None,
+        all_logprobs=tuple(row.all_logprobs[:num_kept]) if asked == "all" else None,
+    )
 
 
 def _prompt_ids(request: GenerateRequest) -> list[int]:

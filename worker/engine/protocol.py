@@ -20,6 +20,8 @@ from neva.errors import NevaError
 from neva.reasons import Reason
 
 FinishReason = Literal["stop", "length"]
+RepetitionRule = Literal["applied", "nemo-rc0"]
+LogProbs = Literal["none", "chosen", "all"]
 
 
 class ProtocolError(NevaError):
@@ -52,6 +54,11 @@ class SamplingParams:
     """How the next token is chosen; the meaning of each key is the `inference` block's.
 
     `greedy` skips temperature, top_k, top_p and repetition_penalty, as NeMo does.
+
+    Attributes:
+        repetition_rule: "nemo-rc0" takes the original's errors over, see `sampling`.
+        logprobs: "chosen" asks for the generated tokens' log probabilities, "all" also for those
+            of the whole vocabulary at each step.
     """
 
     greedy: bool = False
@@ -63,6 +70,8 @@ class SamplingParams:
     min_new_tokens: int = 0  # until then no end-of-sequence id
     stop_strings: tuple[str, ...] = ()
     seed: int = 0
+    repetition_rule: RepetitionRule = "applied"
+    logprobs: LogProbs = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +104,19 @@ class GenerateResult:
         token_ids: generated ids without the stop token or the tokens inside a stop string.
         stop_text_tail: normally empty. When a stop string began in the middle of a token, that
             token stays in `token_ids` and this is what the decoded text must lose at its end.
+        stop_ids: the generated ids behind `token_ids`: the stop token, or a stop string's.
+        logprobs: natural logarithm of each token's probability, in the model's own distribution:
+            no temperature, no penalty, nothing cut off. None unless asked for.
+        all_logprobs: the same of the whole vocabulary, a list by id for each token.
     """
 
     request_id: str
     token_ids: tuple[int, ...]
     finish_reason: FinishReason
     stop_text_tail: str = ""
+    stop_ids: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] | None = None
+    all_logprobs: tuple[tuple[float, ...], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

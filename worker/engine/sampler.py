@@ -12,7 +12,13 @@ import torch
 import torch.distributed as dist
 
 from worker.engine.distributed import Ranks, gather_all
-from worker.engine.sampling import kept_probabilities, penalize_repetition, pick, uniform
+from worker.engine.sampling import (
+    kept_probabilities,
+    penalize_repetition,
+    penalized_ids,
+    pick,
+    uniform,
+)
 from worker.engine.scheduler import Row
 
 
@@ -29,6 +35,8 @@ class VocabParallelSampler:
     def choose(self, logits: torch.Tensor, rows: Sequence[Row]) -> list[int | None]:
         """The next token of each row, the same on all ranks; None where a logit is not finite.
 
+        Log probabilities that a row asked for are appended to it (`Row.logprobs`).
+
         logits: this rank's part, (rows, padded vocabulary / ranks).
         """
         width = logits.size(1)
@@ -37,6 +45,8 @@ class VocabParallelSampler:
         logits = logits.float().masked_fill(is_padding, 0.0)
         broken = ~logits.isfinite().all(dim=-1)  # (rows,)
         logits.masked_fill_(is_padding, float("-inf"))
+        asking = [i for i, row in enumerate(rows) if row.request.sampling.logprobs != "none"]
+        log_probabilities = self._log_probabilities(logits[asking]) if asking else None
         self._block_eos(logits, rows, first_id)
         best_ids, is_broken = self._greedy(logits, broken, first_id)
         tokens: list[int | None] = [
@@ -51,7 +61,47 @@ class VocabParallelSampler:
             drawn = self._sample(logits[sampling], [rows[index] for index in sampling])
             for index, token in zip(sampling, drawn, strict=True):
                 tokens[index] = token
+        if log_probabilities is not None:
+            self._record(log_probabilities, rows, asking, tokens, first_id)
         return tokens
+
+    def _log_probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+        """Of this rank's part of the vocabulary; logits and result: (rows, vocabulary / ranks)."""
+        logits = logits.double()
+        parts = gather_all(logits.logsumexp(dim=-1), self._ranks.tensor_group)
+        total = torch.stack(parts).logsumexp(dim=0)  # (rows,), equal on all ranks
+        return logits - total[:, None]
+
+    def _record(
+        self,
+        log_probabilities: torch.Tensor,
+        rows: Sequence[Row],
+        asking: Sequence[int],
+        tokens: Sequence[int | None],
+        first_id: int,
+    ) -> None:
+        """Append what the rows `asking` want to know of their tokens to those rows.
+
+        log_probabilities: (asking rows, this rank's part of the vocabulary).
+        """
+        group, width = self._ranks.tensor_group, log_probabilities.size(1)
+        # A row without a token is broken; it takes part in the exchange and is told nothing.
+        ids = torch.tensor([tokens[i] or 0 for i in asking], device=log_probabilities.device)
+        mine = (ids >= first_id) & (ids < first_id + width)
+        places = (ids - first_id).clamp(0, width - 1)[:, None]
+        own = torch.where(mine, log_probabilities.gather(-1, places)[:, 0], 0.0)
+        chosen: list[float] = torch.stack(gather_all(own, group)).sum(dim=0).tolist()
+        for index, value in zip(asking, chosen, strict=True):
+            if tokens[index] is not None:
+                rows[index].logprobs.append(value)
+        everything = [n for n, i in enumerate(asking) if rows[i].request.sampling.logprobs == "all"]
+        if not everything:
+            return
+        parts = gather_all(log_probabilities[everything], group)
+        table = torch.cat(parts, dim=-1)[:, : self._num_ids].tolist()
+        for n, values in zip(everything, table, strict=True):
+            if tokens[asking[n]] is not None:
+                rows[asking[n]].all_logprobs.append(tuple(values))
 
     def _block_eos(self, logits: torch.Tensor, rows: Sequence[Row], first_id: int) -> None:
         """No end of sequence before min_new_tokens; changes logits in place."""
@@ -116,7 +166,10 @@ def _draw(logits: torch.Tensor, rows: Sequence[Row]) -> list[int]:
 
     logits = logits / column([p.temperature for p in params], torch.float32)[:, None]
     for row_logits, row, p in zip(logits, rows, params, strict=True):
-        penalize_repetition(row_logits, row.token_ids, p.repetition_penalty)
+        rule, request = p.repetition_rule, row.request
+        prompt_ids = (*request.before_ids, *request.after_ids) if rule == "nemo-rc0" else ()
+        used_ids = penalized_ids(prompt_ids, row.token_ids, rule)
+        penalize_repetition(row_logits, used_ids, p.repetition_penalty, rule)
     probabilities = kept_probabilities(
         logits,
         top_k=column([p.top_k for p in params], torch.long),

@@ -1,9 +1,9 @@
 """The arithmetic of choosing a token: pure functions of logits, parameters and a row's key.
 
 Order and meaning follow NeMo's text generation (v2.0.0rc0, `sample_sequence_batch` and
-`top_k_logits`): temperature, repetition penalty, top-k, top-p. Two deliberate differences:
-the penalty lowers negative logits too (NeMo divides them, which raises them), and it is applied
-without `compute_logprob`.
+`top_k_logits`): temperature, repetition penalty, top-k, top-p. Deliberate differences, unless the
+rule "nemo-rc0" is asked for: the penalty lowers negative logits too (NeMo divides them, which
+raises them), it counts generated ids only, and it is applied without `compute_logprob`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import hashlib
 from collections.abc import Sequence
 
 import torch
+
+from worker.engine.protocol import RepetitionRule
 
 
 def uniform(seed: int, row_key: str, step: int) -> float:
@@ -24,17 +26,35 @@ def uniform(seed: int, row_key: str, step: int) -> float:
     return float((int.from_bytes(digest, "little") >> 11) * 2.0**-53)
 
 
-def penalize_repetition(logits: torch.Tensor, used_ids: Sequence[int], penalty: float) -> None:
-    """Make the ids generated so far less likely, in place. logits: (vocabulary,).
+def penalize_repetition(
+    logits: torch.Tensor, used_ids: Sequence[int], penalty: float, rule: RepetitionRule = "applied"
+) -> None:
+    """Make the ids used so far less likely, in place. logits: (vocabulary,).
 
     Positive logits are divided, negative ones multiplied (Keskar et al. 2019, section 4.1, as
-    everyone but NeMo implements it).
+    everyone but NeMo implements it). With "nemo-rc0" negative ones are divided, too.
     """
     if penalty == 1.0 or not used_ids:
         return
     ids = torch.tensor(sorted(set(used_ids)), device=logits.device)
     used = logits[ids]
-    logits[ids] = torch.where(used > 0, used / penalty, used * penalty)
+    penalized = used / penalty
+    if rule == "applied":
+        penalized = torch.where(used > 0, penalized, used * penalty)
+    logits[ids] = penalized
+
+
+def penalized_ids(
+    prompt_ids: Sequence[int], token_ids: Sequence[int], rule: RepetitionRule
+) -> list[int]:
+    """The ids that count as used.
+
+    The generated ones. With "nemo-rc0" also the prompt's, its first one and the media's
+    placeholders excepted, but none yet at the first step (NeMo v2.0.0rc0, `sample_sequence_batch`).
+    """
+    if rule == "applied" or not token_ids:
+        return list(token_ids)
+    return [*prompt_ids[1:], *token_ids]
 
 
 def kept_probabilities(

@@ -19,11 +19,17 @@ from worker.engine.protocol import GenerateRequest
 
 @dataclass(slots=True, eq=False)
 class Row:
-    """A request under way. `ticket` names it across ranks and clients."""
+    """A request under way. `ticket` names it across ranks and clients.
+
+    Attributes:
+        logprobs, all_logprobs: one entry a token where the request asked for them (the sampler's).
+    """
 
     ticket: int
     request: GenerateRequest
     token_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    all_logprobs: list[tuple[float, ...]] = field(default_factory=list)
 
     @property
     def num_prompt_tokens(self) -> int:

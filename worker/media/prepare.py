@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import structlog
@@ -18,11 +17,12 @@ from PIL import Image
 from neva.errors import RowError
 from neva.frames import frame_indices
 from neva.ledger import layout
+from neva.media_rules import MediaRules
 from neva.reasons import Reason
 from neva.store.base import NotFound, Store, StoreError
 from worker.engine.protocol import MediaRef
 from worker.media.decode import open_video, read_image
-from worker.media.preprocess import ClipPreprocessor
+from worker.media.preprocess import Preprocessor
 
 log = structlog.get_logger()
 
@@ -59,10 +59,8 @@ class MediaPreparer:
 
     media: Store
     output: Store
-    preprocess: ClipPreprocessor
-    media_type: Literal["video", "image"]
-    num_frames: int
-    splice_single_frame: Literal["first", "middle", "last"] | None
+    preprocess: Preprocessor
+    rules: MediaRules
     downloads_dir: Path
     pixels_dir: Path
 
@@ -76,7 +74,8 @@ class MediaPreparer:
         with self._local_file(name) as path:
             try:
                 frames, indices = self._decode(path)
-                pixels = np.ascontiguousarray(self.preprocess(frames))  # (frames, 3, h, w)
+                shown = frames[..., ::-1] if self.rules.color_order == "bgr" else frames
+                pixels = np.ascontiguousarray(self.preprocess(shown))  # (frames, 3, h, w)
             except (OSError, ValueError, ArithmeticError, RuntimeError, MemoryError) as error:
                 # Decoders meet things their authors never saw: that is the file's fault.
                 words = f"{name} can't be decoded: {type(error).__name__}: {error}"
@@ -105,11 +104,12 @@ class MediaPreparer:
 
     def _decode(self, path: Path) -> tuple[np.ndarray, tuple[int, ...]]:
         """((frames, height, width, 3) uint8 RGB, indices in the file)."""
-        if self.media_type == "image":
+        rules = self.rules
+        if rules.media_type == "image":
             return read_image(path), (0,)
         reader = open_video(path)
         try:
-            indices = frame_indices(reader.num_frames, self.num_frames, self.splice_single_frame)
+            indices = frame_indices(reader.num_frames, rules.num_frames, rules.splice_single_frame)
             return reader.get_frames(indices), indices
         finally:
             reader.close()

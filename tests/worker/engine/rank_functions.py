@@ -144,6 +144,16 @@ def choose_tokens(
     return VocabParallelSampler(num_ids, eos_ids, ranks).choose(part.contiguous(), rows)
 
 
+def choose_and_tell(
+    ranks: Ranks, logits: np.ndarray, rows: Sequence[Row], num_ids: int
+) -> list[tuple[int | None, list[float], list[tuple[float, ...]]]]:
+    """`choose_tokens`, and what the rows asked to know of their tokens."""
+    tokens = choose_tokens(ranks, logits, rows, num_ids)
+    return [
+        (token, row.logprobs, row.all_logprobs) for token, row in zip(tokens, rows, strict=True)
+    ]
+
+
 def vision_passes(
     ranks: Ranks, setup: Setup, requests: Sequence[GenerateRequest], rows_per_step: int = 1000
 ) -> int:

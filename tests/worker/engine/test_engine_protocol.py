@@ -59,6 +59,12 @@ def test_all_other_messages_come_back_as_they_were() -> None:
         assert decode_client_message(encode(message)) == message
     for reply in (
         ResultReply("g", GenerateResult("id", (1, 2), "stop", "#")),
+        ResultReply(
+            "g",
+            GenerateResult(
+                "id", (1,), "stop", "", (7,), logprobs=(-0.5,), all_logprobs=((-0.5, -1.0),)
+            ),
+        ),
         FailedReply("g", RequestFailed("id", Reason.MEDIA_UNREADABLE, "gone", True)),
         StatusReply("g", 7, status, ("id", "other")),
     ):

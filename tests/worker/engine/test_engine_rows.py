@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from neva.reasons import Reason
 from tests.worker.engine.models import TinyLlava, make_request, write_media
@@ -110,7 +111,7 @@ def test_every_end_of_sequence_id_of_the_model_stops_but_not_before_the_minimum(
     (directory / "generation_config.json").write_text(json.dumps({"eos_token_id": eos_ids}))
     end = min(tokens.index(eos) for eos in eos_ids)
     stopped = run(pool, Setup(directory), [request])["row"]
-    assert stopped == GenerateResult("row", tokens[:end], "stop")
+    assert stopped == GenerateResult("row", tokens[:end], "stop", stop_ids=(tokens[end],))
     patient = replace(request, sampling=replace(request.sampling, min_new_tokens=end + 3))
     outcome = run(pool, Setup(directory), [patient])["row"]
     assert isinstance(outcome, GenerateResult)
@@ -267,3 +268,28 @@ def test_prefill_in_small_portions_gives_the_same_answers(pool: RankPool, model:
     requests = [make_request(f"row {i}", 10 + i) for i in range(4)]
     at_once = run(pool, Setup(model.directory), requests)
     assert run(pool, Setup(model.directory, max_prefill_tokens=11), requests) == at_once
+
+
+@two_ranks
+def test_an_answer_brings_a_log_probability_for_each_of_its_tokens(
+    pool: RankPool, model: TinyLlava
+) -> None:
+    plain = make_request("row", 6)
+    asking = replace(plain, sampling=replace(plain.sampling, logprobs="chosen"))
+    without = run(pool, Setup(model.directory), [plain])["row"]
+    answer = run(pool, Setup(model.directory), [asking])["row"]
+    assert isinstance(answer, GenerateResult)
+    assert isinstance(without, GenerateResult)
+    assert answer.token_ids == without.token_ids
+    assert without.logprobs is None
+    assert answer.logprobs is not None
+    assert len(answer.logprobs) == len(answer.token_ids)
+    ids = torch.tensor([[*plain.before_ids, *plain.after_ids, *answer.token_ids]])
+    with torch.inference_mode():
+        logits = model.reference(input_ids=ids).logits[0].double()
+    start = plain.num_prompt_tokens - 1
+    expected = [
+        float(logits[start + step].log_softmax(-1)[token])
+        for step, token in enumerate(answer.token_ids)
+    ]
+    assert answer.logprobs == pytest.approx(expected, abs=1e-4)

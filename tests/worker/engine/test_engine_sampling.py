@@ -10,11 +10,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.worker.engine.rank_functions import choose_tokens
+from tests.worker.engine.rank_functions import choose_and_tell, choose_tokens
 from tests.worker.engine.ranks import RankPool, same_on_all
 from tests.worker.engine.request_examples import text_request
 from worker.engine.protocol import SamplingParams
-from worker.engine.sampling import kept_probabilities, penalize_repetition, pick, uniform
+from worker.engine.sampling import (
+    kept_probabilities,
+    penalize_repetition,
+    penalized_ids,
+    pick,
+    uniform,
+)
 from worker.engine.scheduler import Row
 
 
@@ -123,6 +129,33 @@ def test_repetition_penalty_makes_positive_and_negative_logits_smaller() -> None
     assert logits.tolist() == [1.0, -4.0, 1.0, 0.0, 3.0]
 
 
+def test_the_originals_penalty_makes_negative_logits_larger() -> None:
+    logits = torch.tensor([2.0, -2.0, 1.0])
+    penalize_repetition(logits, [0, 1], penalty=2.0, rule="nemo-rc0")
+    assert logits.tolist() == [1.0, -1.0, 1.0]
+
+
+@given(
+    st.lists(st.floats(-20, 20, width=32), min_size=2, max_size=20),
+    st.floats(1.01, 5),
+    st.data(),
+)
+def test_a_penalty_never_makes_a_used_token_likelier(
+    logits: list[float], penalty: float, data: st.DataObject
+) -> None:
+    used = data.draw(st.lists(st.integers(0, len(logits) - 1)))
+    after = torch.tensor(logits)
+    penalize_repetition(after, used, penalty)
+    for token, (old, new) in enumerate(zip(logits, after.tolist(), strict=True)):
+        assert new <= old if token in used else new == old
+
+
+def test_the_original_counts_the_prompts_tokens_but_not_at_the_first_step() -> None:
+    assert penalized_ids([7, 8, 9], [], "nemo-rc0") == []
+    assert penalized_ids([7, 8, 9], [1, 2], "nemo-rc0") == [8, 9, 1, 2]
+    assert penalized_ids([7, 8, 9], [1, 2], "applied") == [1, 2]
+
+
 # ---- with the vocabulary split over ranks ----
 
 GREEDY = SamplingParams(greedy=True)
@@ -200,3 +233,38 @@ def test_sampled_frequencies_follow_the_probabilities(pool: RankPool) -> None:
     assert abs(counts[4] - 80) < 40
     cooler = [SamplingParams(temperature=0.25, seed=3)] * 400
     assert np.bincount(choose(pool, logits, rows(*cooler)))[0] > 350  # type: ignore[arg-type]
+
+
+def test_log_probabilities_are_the_models_own_whatever_is_drawn(pool: RankPool) -> None:
+    logits = np.random.default_rng(4).normal(0, 3, (4, 8)).astype(np.float32)
+    asking = SamplingParams(
+        temperature=0.3, top_k=2, repetition_penalty=1.5, min_new_tokens=9, logprobs="chosen"
+    )
+    asked = rows(asking, replace(GREEDY, logprobs="all"), GREEDY, asking, token_ids=(1, 2))
+    told = same_on_all(pool.run(choose_and_tell, logits, asked, 6))
+    expected = torch.from_numpy(logits[:, :6]).double().log_softmax(dim=-1)
+    for index in (0, 1, 3):
+        token, logprobs, _ = told[index]
+        assert logprobs == pytest.approx([float(expected[index, token])], abs=1e-6)
+    assert told[1][2] == [pytest.approx(expected[1].tolist(), abs=1e-6)]
+    assert told[2][1:] == ([], [])
+    assert told[0][2] == []
+
+
+def test_a_broken_row_does_not_spoil_its_neighbours_log_probabilities(pool: RankPool) -> None:
+    logits = np.zeros((2, 8), dtype=np.float32)
+    logits[0, 3] = np.nan
+    told = same_on_all(
+        pool.run(choose_and_tell, logits, rows(*[replace(GREEDY, logprobs="chosen")] * 2), 8)
+    )
+    assert told[0][0] is None
+    assert told[1][1] == pytest.approx([-math.log(8)])
+
+
+def test_the_originals_penalty_reaches_the_prompts_tokens(pool: RankPool) -> None:
+    # The prompts' ids are 5 to 8; the first of them does not count.
+    logits = [[0, 2.8, 0, 0, 0, 2.9, 3.0, 0, 0, 0, 0, 0]] * 2
+    rule = SamplingParams(top_k=1, repetition_penalty=1.2, repetition_rule="nemo-rc0")
+    ours = replace(rule, repetition_rule="applied")
+    assert choose(pool, logits, rows(rule, ours, token_ids=(2,)), num_ids=12, eos=11) == [5, 6]
+    assert choose(pool, logits, rows(rule, ours), num_ids=12, eos=11) == [6, 6]

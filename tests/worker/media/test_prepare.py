@@ -11,6 +11,7 @@ from PIL import Image
 
 from neva.errors import RowError
 from neva.ledger import layout
+from neva.media_rules import MediaRules
 from neva.reasons import Reason
 from neva.store import NotFound, Store, StoreDenied, StoreUnavailable, open_store
 from worker.media.prepare import MediaPreparer, frame_strip
@@ -32,9 +33,7 @@ def preparer(tmp_path: Path, store: Store) -> MediaPreparer:
         media=store,
         output=open_store(str(tmp_path / "out")),
         preprocess=PREPROCESS,
-        media_type="image",
-        num_frames=1,
-        splice_single_frame=None,
+        rules=MediaRules("image", 1, None, "rgb"),
         downloads_dir=tmp_path / "work",
         pixels_dir=tmp_path / "work",
     )
