@@ -107,7 +107,7 @@ def read_torch_dist(files: Mapping[str, Segment], where: str) -> dict[str, Tiled
         stored = {
             (index.get("fqn"), tuple(index.get("offset"))): info
             for index, info in metadata.get("storage_data").items()
-            if index.get("offset") is not None
+            if index.state.get("offset") is not None  # not for byte buffers
         }
         return {
             name: _tensor(name, entry, stored, files, where)
