@@ -86,7 +86,7 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class TiledTensor:
-    """A whole tensor of one or two axes.
+    """A whole tensor.
 
     Attributes:
         origin: its name in the files, for messages.
@@ -106,9 +106,9 @@ class TiledTensor:
 
     def read(self, rows: slice = slice(None), columns: slice | None = None) -> torch.Tensor:
         """Rows of the first, columns of the second axis, in the stored precision."""
-        ranges = [range(*rows.indices(self.shape[0]))] if self.shape else []
-        if len(self.shape) == 2:
-            ranges.append(range(*(columns or slice(None)).indices(self.shape[1])))
+        cuts = (rows, columns or slice(None))[: len(self.shape)]
+        cuts += (slice(None),) * (len(self.shape) - len(cuts))
+        ranges = [range(*cut.indices(n)) for cut, n in zip(cuts, self.shape, strict=True)]
         out = torch.empty([len(r) for r in ranges], dtype=self.dtype)
         for tile in self.tiles:
             spans = [

@@ -327,7 +327,11 @@ class Nemo:
         self._write_common(directory, "zarr")
 
     def _write_common(self, directory: Path, backend: str) -> None:
-        facts = {"sharded_backend": backend, "sharded_backend_version": 1, "common_backend": "torch"}
+        facts = {
+            "sharded_backend": backend,
+            "sharded_backend_version": 1,
+            "common_backend": "torch",
+        }
         (directory / "metadata.json").write_text(json.dumps(facts))
         torch.save({}, directory / "common.pt")
 
