@@ -14,14 +14,12 @@ from controller.spool import Spool
 from neva.errors import ConfigError
 from neva.job_file import answer_digest
 from neva.ledger import Ledger, Manifest, layout
-from neva.model_files import list_model, model_digest, small_model_files
-from neva.model_profile import read_model_profile
+from neva.model_files import find_model, small_model_files
 from neva.reasons import Reason
 from neva.row_prompt import RowPrompts
 from neva.settings import settings
 from neva.spec import VideoNevaJob
-from neva.store import open_store, probe_conditional_put
-from neva.tokens import Tokenizer
+from neva.store import probe_conditional_put
 
 TellRejected = Callable[[int, Iterator[dict[str, Any]]], None]
 
@@ -45,10 +43,9 @@ def start_run(job: VideoNevaJob, ledger: Ledger, tell_rejected: TellRejected) ->
     """
     spec = job.spec
     probe_conditional_put(ledger.store)
-    model = open_store(spec.model.uri)
-    files = list_model(model)
-    with small_model_files(model, files) as folder:
-        prompts = RowPrompts(spec, read_model_profile(folder), Tokenizer.from_directory(folder))
+    parts = find_model(spec.model)
+    with small_model_files(parts) as model:
+        prompts = RowPrompts(spec, model.profile(), model.tokenizer())
     with Spool() as spool:
         intake = read_into(spool, spec, prompts, settings().media_lookups)
         if intake.num_rows == 0:
@@ -58,7 +55,7 @@ def start_run(job: VideoNevaJob, ledger: Ledger, tell_rejected: TellRejected) ->
         if not spec.failure.tolerates(intake.num_rejected, intake.num_rows):
             ledger.store.put(layout.ERRORS, b"".join(spool.lines(REJECTED)))
             return Refused(intake.num_rejected, intake.num_rows)
-        return split(job, ledger, spool, intake, model_digest(files))
+        return split(job, ledger, spool, intake, parts.digest)
 
 
 def check_same_run(job: VideoNevaJob, ledger: Ledger, manifest: Manifest) -> None:

@@ -118,51 +118,6 @@ def read_model_profile(directory: Path) -> ModelProfile:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class TowerProfile:
-    """A vision tower's own directory, as seen from outside. Attributes as of `ModelProfile`."""
-
-    model_type: str
-    hidden_size: int
-    image_size: int
-    patch_size: int
-    image_mean: tuple[float, float, float]
-    image_std: tuple[float, float, float]
-    resize_shortest_edge: int
-    crop_size: tuple[int, int]
-
-
-def read_tower_profile(directory: Path) -> TowerProfile:
-    """Read config.json and preprocessor_config.json of a CLIP directory, whole or tower alone.
-
-    Without preprocessor_config.json the statistics and sizes are CLIP's own.
-
-    Raises:
-        ConfigError: INVALID_CHECKPOINT, UNSUPPORTED_MODEL.
-    """
-    config = _JsonFile.read(directory / "config.json")
-    vision = config if "vision_config" not in config.data else config.section("vision_config")
-    image_size = vision.integer("image_size")
-    edge, crop, mean, std = image_size, (image_size, image_size), _CLIP_MEAN, _CLIP_STD
-    if (directory / "preprocessor_config.json").exists():
-        edge, crop, mean, std = _read_preprocessor(directory)
-    if crop != (image_size, image_size):
-        raise _unsupported(
-            f"{directory}: the preprocessor crops to {crop[0]}x{crop[1]}, but the vision tower "
-            f"takes {image_size}x{image_size}"
-        )
-    return TowerProfile(
-        model_type=str(vision.data.get("model_type", config.data.get("model_type"))),
-        hidden_size=vision.integer("hidden_size"),
-        image_size=image_size,
-        patch_size=vision.integer("patch_size"),
-        image_mean=mean,
-        image_std=std,
-        resize_shortest_edge=edge,
-        crop_size=crop,
-    )
-
-
 def _read_preprocessor(
     directory: Path,
 ) -> tuple[int, tuple[int, int], tuple[float, float, float], tuple[float, float, float]]:

@@ -13,15 +13,11 @@ import tokenizers
 
 from neva.archive import Archive
 from neva.errors import ConfigError
-from neva.model_profile import (
-    DEFAULT_VIDEO_FRAMES,
-    ModelProfile,
-    TowerProfile,
-    read_tower_profile,
-)
+from neva.model_profile import DEFAULT_VIDEO_FRAMES, ModelProfile
 from neva.nemo_config import MediaConfig, NemoConfig
 from neva.reasons import Reason
 from neva.tokens import TOKENIZER_FILE, Tokenizer
+from neva.tower_profile import TowerProfile, read_tower_profile
 
 OWN_SECTION: Final = "neva_batch"
 _PATCH_TOKENS: Final = {"llama_3": "<|reserved_special_token_3|>"}
@@ -80,12 +76,28 @@ def read_nemo_tokenizer(archive: Archive, base: Archive | None = None) -> Tokeni
         ConfigError: INVALID_CHECKPOINT, there is none; UNSUPPORTED_MODEL, of a kind that can't be
             read here.
     """
+    try:
+        backend = tokenizers.Tokenizer.from_buffer(read_nemo_tokenizer_file(archive, base))
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"{archive.path}: its {TOKENIZER_FILE} can't be read as a tokenizer: {error}",
+            reason=Reason.INVALID_CHECKPOINT,
+        ) from error
+    backend.no_truncation()
+    backend.no_padding()
+    return Tokenizer(backend)
+
+
+def read_nemo_tokenizer_file(archive: Archive, base: Archive | None = None) -> bytes:
+    """Content of the tokenizer.json; raises as `read_nemo_tokenizer`."""
     for source in (archive, base):
         if source is None:
             continue
         config = NemoConfig.read(source)
         if TOKENIZER_FILE in source.members:  # put there by hand: NeMo packs no HF tokenizers
-            return _from_json(source, TOKENIZER_FILE)
+            return source.members[TOKENIZER_FILE].read()
         artifact = config.value("tokenizer.model")
         if not isinstance(artifact, str):
             continue
@@ -93,7 +105,7 @@ def read_nemo_tokenizer(archive: Archive, base: Archive | None = None) -> Tokeni
         if member not in source.members:
             continue
         if member.endswith(".json"):
-            return _from_json(source, member)
+            return source.members[member].read()
         raise ConfigError(
             f"{config.where}: the tokenizer {member} is no {TOKENIZER_FILE}; convert it and put a "
             f"{TOKENIZER_FILE} beside model_config.yaml",
@@ -106,19 +118,6 @@ def read_nemo_tokenizer(archive: Archive, base: Archive | None = None) -> Tokeni
         f"put a {TOKENIZER_FILE} beside its model_config.yaml",
         reason=Reason.INVALID_CHECKPOINT,
     )
-
-
-def _from_json(archive: Archive, member: str) -> Tokenizer:
-    try:
-        backend = tokenizers.Tokenizer.from_buffer(archive.members[member].read())
-    except Exception as error:
-        raise ConfigError(
-            f"{archive.path}: {member} can't be read as a tokenizer: {error}",
-            reason=Reason.INVALID_CHECKPOINT,
-        ) from error
-    backend.no_truncation()
-    backend.no_padding()
-    return Tokenizer(backend)
 
 
 def _tower(config: NemoConfig, media: MediaConfig, vision: Path | None) -> TowerProfile:

@@ -105,9 +105,10 @@ def build_gpt_model(shape: LanguageShape, tensor_parallel_size: int, dtype: torc
     return model.eval().requires_grad_(False)
 
 
-def _check_divisible(shape: LanguageShape, size: int) -> None:
+def split_problems(shape: LanguageShape, size: int) -> list[str]:
+    """Why the model can't be split over `size` ranks, if it can't."""
     kv_heads = shape.num_kv_heads
-    problems = [
+    return [
         f"{name} ({count})"
         for name, count, divisible in (
             ("attention heads", shape.num_heads, shape.num_heads % size == 0),
@@ -116,6 +117,10 @@ def _check_divisible(shape: LanguageShape, size: int) -> None:
         )
         if not divisible
     ]
+
+
+def _check_divisible(shape: LanguageShape, size: int) -> None:
+    problems = split_problems(shape, size)
     if problems:
         raise ConfigError(
             f"the model can't be split over {size} ranks: {', '.join(problems)} not divisible"
