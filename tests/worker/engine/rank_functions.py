@@ -186,3 +186,10 @@ def generate_and_drop(
     while engine.has_work:
         outcomes += engine.step()
     return {outcome.request_id: outcome for _, outcome in outcomes}
+
+
+def num_parameters(ranks: Ranks, setup: Setup) -> int:
+    """Numbers that this rank's modules hold."""
+    engine = engine_for(ranks, setup)
+    modules = (engine.language_model._model, engine.vision._tower, engine.vision._projector)
+    return sum(p.numel() for module in modules for p in module.parameters())
