@@ -20,6 +20,7 @@ from neva.errors import ConfigError
 from neva.reasons import Reason
 
 _GZIP_MAGIC = b"\x1f\x8b"
+_WEIGHTS = ".ckpt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ def unpack(path: Path, directory: Path) -> Path:
 
 
 def small_members(stream: IO[bytes], name: str, largest_bytes: int) -> Iterator[tuple[str, bytes]]:
-    """Name and content of the small files at the root of a tar, plain or gzip, read as a stream.
+    """Name and content of the small files at the root of a tar, plain or gzip, without weights.
 
     A seekable stream is skipped through, so that of a plain tar hardly more is read than that.
 
@@ -130,7 +131,7 @@ def small_members(stream: IO[bytes], name: str, largest_bytes: int) -> Iterator[
         with tarfile.open(fileobj=stream, mode="r:*") as tar:
             for info in _checked(tar, name):
                 member = _normalised(info.name)
-                if "/" in member or info.size > largest_bytes:
+                if "/" in member or info.size > largest_bytes or member.endswith(_WEIGHTS):
                     continue
                 source = tar.extractfile(info)
                 if source is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tarfile
 from pathlib import Path
 
@@ -80,7 +79,7 @@ def test_the_archive_is_as_nemo_writes_it_and_the_same_every_time(
     assert all(name.startswith("./") for name in names)
     assert {"./model_config.yaml", "./model_weights.ckpt"} < set(names)
     assert files[0].read_bytes() == files[1].read_bytes()
-    assert not [name for name in os.listdir(tmp_path) if "unfinished" in name]
+    assert not [path for path in tmp_path.iterdir() if "unfinished" in path.name]
 
 
 def test_nothing_is_overwritten(llama: Origin, tmp_path: Path) -> None:
@@ -88,7 +87,7 @@ def test_nothing_is_overwritten(llama: Origin, tmp_path: Path) -> None:
     (tmp_path / "tower").mkdir()
     with pytest.raises(ConfigError, match="exists already"):
         convert_to_nemo(llama.model.directory, paths, "legacy", "v1")
-    assert os.listdir(tmp_path) == ["tower"]
+    assert [path.name for path in tmp_path.iterdir()] == ["tower"]
 
 
 def test_what_llama_is_not_is_refused(nemotron: Origin, tmp_path: Path) -> None:
