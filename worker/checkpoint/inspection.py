@@ -13,7 +13,8 @@ from worker.checkpoint.hf_llava_layout import tower_shapes
 from worker.checkpoint.nemo_names import projector_shapes
 from worker.checkpoint.open import open_checkpoint
 from worker.engine.architecture import LanguageShape, LlavaShape, VisionShape
-from worker.engine.language_model import padded_vocab_size, split_problems
+from worker.engine.language_model import padded_vocab_size
+from worker.engine.split import split_over
 
 BYTES_OF_PRECISION = {"fp32": 4, "bf16": 2, "fp16": 2}
 _SIZES = (1, 2, 4, 8)
@@ -25,7 +26,7 @@ class Inspection:
 
     Attributes:
         facts: (name, words), in the order to be shown.
-        weight_bytes_per_rank: by tensor parallel size; sizes that can't split it are left out.
+        weight_bytes_per_rank: by tensor parallel size.
         kv_bytes_per_token: of one rank's cache, by tensor parallel size.
     """
 
@@ -43,12 +44,11 @@ def inspect_model(model: LocalModel, precision: str) -> Inspection:
     profile, tokenizer = model.profile(), model.tokenizer()
     with open_checkpoint(model) as checkpoint:
         shape = checkpoint.shape
-        sizes = [size for size in _SIZES if not split_problems(shape.language, size)]
         num_bytes = BYTES_OF_PRECISION[precision]
         return Inspection(
             facts=tuple(_facts(model, profile, checkpoint, tokenizer.vocab_size)),
-            weight_bytes_per_rank={n: num_bytes * rank_parameters(shape, n) for n in sizes},
-            kv_bytes_per_token={n: num_bytes * _kv_values(shape.language, n) for n in sizes},
+            weight_bytes_per_rank={n: num_bytes * rank_parameters(shape, n) for n in _SIZES},
+            kv_bytes_per_token={n: num_bytes * _kv_values(shape.language, n) for n in _SIZES},
         )
 
 
@@ -96,19 +96,20 @@ def rank_parameters(shape: LlavaShape, num_ranks: int) -> int:
     """Numbers that one rank holds: its part of the language model, the whole media part."""
     text = shape.language
     hidden = text.hidden_size
-    query_size = text.num_heads * text.head_dim
-    kv_size = max(text.num_kv_heads, num_ranks) * text.head_dim
+    split = split_over(text, num_ranks)
+    query_size = split.num_heads * text.head_dim
+    kv_size = split.num_kv_heads * text.head_dim
     matrices = hidden * (2 * query_size + 2 * kv_size)
-    matrices += hidden * text.ffn_size * (3 if text.gated else 2)
+    matrices += hidden * split.ffn_size * (3 if text.gated else 2)
     vocabulary = 2 * hidden * padded_vocab_size(text.vocab_size, num_ranks)  # tied or not
     norms = (2 * text.num_layers + 1) * hidden * (1 if text.norm == "rmsnorm" else 2)
     used = shape.vision.clip.to_dict() | {"num_hidden_layers": shape.vision.num_layers_used}
     tower = tower_shapes(type(shape.vision.clip).from_dict(used))
     media = tower | projector_shapes(shape.vision, hidden)
-    split = (text.num_layers * matrices + vocabulary) // num_ranks
-    return split + norms + sum(prod(size) for size in media.values())
+    divided = (text.num_layers * matrices + vocabulary) // num_ranks
+    return divided + norms + sum(prod(size) for size in media.values())
 
 
 def _kv_values(shape: LanguageShape, num_ranks: int) -> int:
-    heads = max(shape.num_kv_heads, num_ranks) // num_ranks
+    heads = split_over(shape, num_ranks).local_kv_heads
     return 2 * shape.num_layers * heads * shape.head_dim

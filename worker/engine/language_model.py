@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch.nn.functional import gelu, relu, silu
 
-from neva.errors import ConfigError
 from neva.nemo_config import Activation
 from worker.engine.architecture import LanguageShape
 from worker.engine.attention import (
@@ -26,6 +25,7 @@ from worker.engine.megatron_api import (
     TransformerConfig,
     get_gpt_layer_local_spec,
 )
+from worker.engine.split import split_over
 
 _VOCAB_MULTIPLE = 128  # megatron pads the vocabulary to this times the tensor parallel size
 
@@ -51,20 +51,15 @@ def padded_vocab_size(vocab_size: int, tensor_parallel_size: int) -> int:
 
 
 def build_gpt_model(shape: LanguageShape, tensor_parallel_size: int, dtype: torch.dtype) -> Any:
-    """This rank's part of the model, on the CPU, its weights uninitialised.
-
-    Raises:
-        ConfigError: the model can't be split that way.
-    """
-    _check_divisible(shape, tensor_parallel_size)
+    """This rank's part of the model, on the CPU, its weights uninitialised."""
+    split = split_over(shape, tensor_parallel_size)
     normalization = "RMSNorm" if shape.norm == "rmsnorm" else "LayerNorm"
     transformer = TransformerConfig(
         num_layers=shape.num_layers,
         hidden_size=shape.hidden_size,
-        ffn_hidden_size=shape.ffn_size,
-        num_attention_heads=shape.num_heads,
-        # Fewer kv heads than ranks: repeated at load, where megatron would gather them per layer.
-        num_query_groups=max(shape.num_kv_heads, tensor_parallel_size),
+        ffn_hidden_size=split.ffn_size,
+        num_attention_heads=split.num_heads,
+        num_query_groups=split.num_kv_heads,
         kv_channels=shape.head_dim,
         normalization=normalization,
         layernorm_epsilon=shape.norm_epsilon,
@@ -103,28 +98,6 @@ def build_gpt_model(shape: LanguageShape, tensor_parallel_size: int, dtype: torc
         if isinstance(module, torch.nn.RMSNorm | torch.nn.LayerNorm):
             module.to(dtype)  # they ignore params_dtype
     return model.eval().requires_grad_(False)
-
-
-def split_problems(shape: LanguageShape, size: int) -> list[str]:
-    """Why the model can't be split over `size` ranks, if it can't."""
-    kv_heads = shape.num_kv_heads
-    return [
-        f"{name} ({count})"
-        for name, count, divisible in (
-            ("attention heads", shape.num_heads, shape.num_heads % size == 0),
-            ("key-value heads", kv_heads, kv_heads % size == 0 or size % kv_heads == 0),
-            ("intermediate size", shape.ffn_size, shape.ffn_size % size == 0),
-        )
-        if not divisible
-    ]
-
-
-def _check_divisible(shape: LanguageShape, size: int) -> None:
-    problems = split_problems(shape, size)
-    if problems:
-        raise ConfigError(
-            f"the model can't be split over {size} ranks: {', '.join(problems)} not divisible"
-        )
 
 
 class LanguageModel:

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch.nn.functional import pad
 
 from worker.checkpoint.base import Weights
 from worker.engine.architecture import LanguageShape
 from worker.engine.language_model import padded_vocab_size
+from worker.engine.split import RankSplit, split_over
 
 
 @torch.no_grad()
@@ -40,8 +42,9 @@ def _language_model_parts(
     )
     yield "output_layer.weight", _vocabulary_part(weights, head, shape, rank, num_ranks)
     yield from _norm(weights, "language_model.norm.", "decoder.final_layernorm.", shape)
-    mlp = _share(shape.ffn_size, rank, num_ranks)
-    heads = _share(shape.num_heads * shape.head_dim, rank, num_ranks)
+    split = split_over(shape, num_ranks)
+    mlp = split.ffn(rank)
+    heads = _times(split.heads(rank), shape.head_dim)
     for layer in range(shape.num_layers):
         source, target = f"language_model.layers.{layer}.", f"decoder.layers.{layer}."
         for theirs, ours in (
@@ -51,18 +54,18 @@ def _language_model_parts(
             yield from _norm(weights, source + theirs, target + ours, shape)
         yield (
             target + "self_attention.linear_qkv.weight",
-            _qkv_part(weights, source + "self_attn.", shape, rank, num_ranks),
+            _qkv_part(weights, source + "self_attn.", shape, split, rank),
         )
         yield (
             target + "self_attention.linear_proj.weight",
-            weights.read(source + "self_attn.o_proj.weight", columns=heads),
+            _columns(weights, source + "self_attn.o_proj.weight", heads),
         )
         inner = ("gate_proj", "up_proj") if shape.gated else ("up_proj",)
-        parts = [weights.read(f"{source}mlp.{name}.weight", mlp) for name in inner]
+        parts = [_rows(weights, f"{source}mlp.{name}.weight", mlp) for name in inner]
         yield target + "mlp.linear_fc1.weight", torch.cat(parts)
         yield (
             target + "mlp.linear_fc2.weight",
-            weights.read(source + "mlp.down_proj.weight", columns=mlp),
+            _columns(weights, source + "mlp.down_proj.weight", mlp),
         )
 
 
@@ -92,24 +95,34 @@ def _vocabulary_part(
 
 
 def _qkv_part(
-    weights: Weights, prefix: str, shape: LanguageShape, rank: int, num_ranks: int
+    weights: Weights, prefix: str, shape: LanguageShape, split: RankSplit, rank: int
 ) -> torch.Tensor:
-    """megatron's fused projection: for each kv head its queries, its key, its value.
-
-    With fewer kv heads than ranks, ranks that share a kv head each hold a copy of it.
-    """
+    """megatron's fused projection: for each kv head its queries, its key, its value."""
     dim = shape.head_dim
-    kv_heads = shape.num_kv_heads
-    local_kv_heads = max(kv_heads, num_ranks) // num_ranks
-    first_kv_head = rank * kv_heads // num_ranks
-    kv_rows = slice(first_kv_head * dim, (first_kv_head + local_kv_heads) * dim)
-    query_rows = _share(shape.num_heads * dim, rank, num_ranks)
-    query = _whole_rotary(weights.read(prefix + "q_proj.weight", query_rows), shape)
-    key = _whole_rotary(weights.read(prefix + "k_proj.weight", kv_rows), shape)
-    value = weights.read(prefix + "v_proj.weight", kv_rows)
+    kv_rows = _times(split.kv_heads(rank), dim)
+    query_rows = _times(split.heads(rank), dim)
+    query = _whole_rotary(_rows(weights, prefix + "q_proj.weight", query_rows), shape)
+    key = _whole_rotary(_rows(weights, prefix + "k_proj.weight", kv_rows), shape)
+    value = _rows(weights, prefix + "v_proj.weight", kv_rows)
     # each (local kv heads, heads × dim, hidden)
-    parts = [t.reshape(local_kv_heads, -1, t.size(-1)) for t in (query, key, value)]
+    parts = [t.reshape(split.local_kv_heads, -1, t.size(-1)) for t in (query, key, value)]
     return torch.cat(parts, dim=1).flatten(0, 1)
+
+
+def _times(heads: range, dim: int) -> range:
+    return range(heads.start * dim, heads.stop * dim)
+
+
+def _rows(weights: Weights, name: str, rows: range) -> torch.Tensor:
+    """Rows of a tensor; those past its end are zeros."""
+    part = weights.read(name, slice(rows.start, rows.stop))
+    return pad(part, (0, 0, 0, len(rows) - part.size(0)))
+
+
+def _columns(weights: Weights, name: str, columns: range) -> torch.Tensor:
+    """Columns of a tensor; those past its end are zeros."""
+    part = weights.read(name, columns=slice(columns.start, columns.stop))
+    return pad(part, (0, len(columns) - part.size(1)))
 
 
 def _whole_rotary(projection: torch.Tensor, shape: LanguageShape) -> torch.Tensor:

@@ -65,16 +65,18 @@ def make_llava(
             patch_size=8,
         ),
         text_config=text_config(
-            vocab_size=vocab_size,
-            hidden_size=128,
-            intermediate_size=512,
-            num_hidden_layers=3,
-            num_attention_heads=8,
-            num_key_value_heads=num_kv_heads,
-            max_position_embeddings=256,
-            initializer_range=0.1,
-            eos_token_id=EOS_ID,
-            **text_overrides,
+            **{
+                "vocab_size": vocab_size,
+                "hidden_size": 128,
+                "intermediate_size": 512,
+                "num_hidden_layers": 3,
+                "num_attention_heads": 8,
+                "num_key_value_heads": num_kv_heads,
+                "max_position_embeddings": 256,
+                "initializer_range": 0.1,
+                "eos_token_id": EOS_ID,
+                **text_overrides,
+            }
         ),
         image_token_index=vocab_size - 1,
     )
