@@ -42,6 +42,13 @@ _COMMANDS = {
         _LazyCommand("run", "controller.local.cli", "run_app", "Run a job file on this machine."),
         _LazyCommand("status", "controller.local.cli", "status_app", "Show how far a run is."),
         _LazyCommand("worker", "worker.cli", "app", "Answer the shards of a run (worker pod)."),
+        _LazyCommand("inspect", "worker.checkpoint.cli", "inspect_app", "Say what a model is."),
+        _LazyCommand(
+            "convert",
+            "worker.checkpoint.cli",
+            "convert_app",
+            "Hugging Face LLaVA to .nemo, or back.",
+        ),
         _LazyCommand("judge", "judge.cli", "judge_app", "Score a run's answers with an LLM judge."),
         _LazyCommand("report", "judge.cli", "report_app", "Write the HTML report of a run."),
     )

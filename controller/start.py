@@ -15,14 +15,12 @@ from controller.spool import Spool
 from neva.errors import ConfigError
 from neva.job_file import answer_digest
 from neva.ledger import Ledger, Manifest, layout
-from neva.model_files import list_model, model_digest, small_model_files
-from neva.model_profile import read_model_profile
+from neva.model_files import find_model, small_model_files
 from neva.reasons import Reason
 from neva.row_prompt import RowPrompts
 from neva.settings import settings
 from neva.spec import JobSpec, VideoNevaJob
-from neva.store import BucketNotFound, open_object, open_store, probe_conditional_put
-from neva.tokens import Tokenizer
+from neva.store import BucketNotFound, open_object, probe_conditional_put
 
 TellRejected = Callable[[int, Iterator[dict[str, Any]]], None]
 
@@ -47,12 +45,9 @@ def start_run(job: VideoNevaJob, ledger: Ledger, tell_rejected: TellRejected) ->
     spec = job.spec
     probe_conditional_put(ledger.store)
     _require_files(spec)
-    model = open_store(spec.model.uri)
-    files = list_model(model)
-    with small_model_files(model, files) as folder:
-        profile = read_model_profile(folder)
-        prompts = RowPrompts(spec, profile, Tokenizer.from_directory(folder))
-    profile.require_ranks(spec.model.tensor_parallel_size)
+    parts = find_model(spec.model)
+    with small_model_files(parts) as model:
+        prompts = RowPrompts(spec, model.profile(), model.tokenizer())
     with Spool() as spool:
         intake = read_into(spool, spec, prompts, settings().media_lookups)
         if intake.num_rows == 0:
@@ -63,7 +58,7 @@ def start_run(job: VideoNevaJob, ledger: Ledger, tell_rejected: TellRejected) ->
         if not spec.failure.tolerates(intake.num_rejected, intake.num_rows):
             put_lines(ledger.store, layout.ERRORS, (line for _, line in spool.lines(REJECTED)))
             return Refused(intake.num_rejected, intake.num_rows)
-        manifest = split(job, ledger, spool, intake, model_digest(files))
+        manifest = split(job, ledger, spool, intake, parts.digest)
     # Another controller may have been first, with another job.
     check_same_run(job, ledger, manifest)
     return manifest

@@ -87,10 +87,6 @@ def unsupported(spec: JobSpec) -> Iterator[str]:
         yield f"spec.model.pipelineParallelSize: more than 1 {later}; use tensorParallelSize"
     if spec.model.quantization.enable:
         yield f"spec.model.quantization: {later}"
-    if spec.model.base_model or spec.model.vision_encoder:
-        yield f"spec.model.baseModel, visionEncoder: {later}; give a whole Hugging Face directory"
-    if spec.model.uri.rstrip("/").endswith(".nemo"):
-        yield f"spec.model.uri: a .nemo checkpoint {later}; give a Hugging Face LLaVA directory"
     if spec.media_base_path.endswith((".tar", ".tar.gz", ".tgz")):
         yield f"spec.input.mediaBasePath: a tar {later}; give a folder or a prefix"
     if spec.judge is not None and len(spec.judge.against) > 1:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Final, Literal
 
 from neva.chat_template import CHAT_TEMPLATE, ChatTemplate
-from neva.errors import ConfigError
 from neva.frames import SingleFrame
 from neva.hf_chat_template import read_chat_template, read_special_texts
 from neva.hf_preprocessor import ResizeMode, read_preprocessor
@@ -22,9 +21,6 @@ from neva.templates import Template, get_template
 from neva.tokens import Tokenizer
 
 DEFAULT_VIDEO_FRAMES: Final = 8  # data.num_frames of NeMo's video_neva_config.yaml
-# transformers leaves out of a config what equals LlamaConfig's defaults, as llava-1.5's does.
-_LLAMA_HEADS: Final = 32
-_LLAMA_FFN_SIZE: Final = 11008
 DEFAULT_TEMPLATE: Final = "v1"
 
 ImageAspectRatio = Literal["square", "pad", "keep"]
@@ -54,7 +50,6 @@ class ModelProfile:
         image_mean, image_std: per channel, on a scale of 0 to 1.
         resize_shortest_edge: the shorter side is resized to this, pixels.
         crop_size: (height, width) of the centre crop, pixels.
-        num_heads, num_kv_heads, ffn_size: of the language model; what tensor parallelism divides.
         resize_mode: "exact" resizes to `crop_size` and crops nothing (SigLIP).
         markers: tokens around the media in a NeMo checkpoint's prompts; None: no such tokens.
         use_im_start_end: the markers keep their own places beside the media's features.
@@ -81,9 +76,6 @@ class ModelProfile:
     image_std: tuple[float, float, float]
     resize_shortest_edge: int
     crop_size: tuple[int, int]
-    num_heads: int
-    num_kv_heads: int
-    ffn_size: int
     resize_mode: ResizeMode = "shortest-edge"
     markers: MediaMarkers | None = None
     use_im_start_end: bool = False
@@ -92,27 +84,6 @@ class ModelProfile:
     color_order: ColorOrder = "rgb"
     chat_template: str | None = None
     special_texts: tuple[tuple[str, str], ...] = ()
-
-    def require_ranks(self, num_ranks: int) -> None:
-        """Refuse a tensor parallel size that does not divide the model.
-
-        Raises:
-            ConfigError: with the sizes and the ranks that can.
-        """
-        if self._divides(num_ranks):
-            return
-        fitting = ", ".join(str(n) for n in range(1, self.num_heads + 1) if self._divides(n))
-        raise ConfigError(
-            f"spec.model.tensorParallelSize: {num_ranks} ranks can't share {self.num_heads} heads, "
-            f"{self.num_kv_heads} key-value heads and a layer of {self.ffn_size}; these can: "
-            f"{fitting}"
-        )
-
-    def _divides(self, num_ranks: int) -> bool:
-        if self.num_heads % num_ranks or self.ffn_size % num_ranks:
-            return False
-        # Fewer key-value heads than ranks are repeated.
-        return self.num_kv_heads % num_ranks == 0 or num_ranks % self.num_kv_heads == 0
 
 
 def template_of(profile: ModelProfile) -> Template:
@@ -168,7 +139,6 @@ def read_model_profile(directory: Path) -> ModelProfile:
         # The tokenizer's own choice wins: llava-hf configs often leave the id out.
         bos_token_id = tokenizer.encode("a", add_special_tokens=True)[0]
 
-    num_heads = text.optional_integer("num_attention_heads") or _LLAMA_HEADS
     chat_template = read_chat_template(directory)
     return ModelProfile(
         layout="hf-llava",
@@ -188,9 +158,6 @@ def read_model_profile(directory: Path) -> ModelProfile:
         image_std=steps.std,
         resize_shortest_edge=steps.shortest_edge,
         crop_size=steps.crop_size,
-        num_heads=num_heads,
-        num_kv_heads=text.optional_integer("num_key_value_heads") or num_heads,
-        ffn_size=text.optional_integer("intermediate_size") or _LLAMA_FFN_SIZE,
         resize_mode=steps.resize_mode,
         image_aspect_ratio=_image_aspect_ratio(config, steps.pads),
         chat_template=chat_template,

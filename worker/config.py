@@ -8,6 +8,8 @@ from pathlib import Path
 import orjson
 from pydantic import TypeAdapter
 
+from neva.local_model import LocalModel
+
 CONFIG_FILE = "worker.json"
 DRAINING_FILE = "draining"
 
@@ -25,7 +27,7 @@ class WorkerConfig:
     worker_id: str
     output_uri: str
     redis_url: str
-    model_dir: Path
+    model: LocalModel
     max_attempts: int
     scratch_dir: Path
     pixels_dir: Path

@@ -24,13 +24,11 @@ from neva.errors import ConfigError, NevaError
 from neva.lease import Leases
 from neva.ledger import Ledger, Manifest, ShardPlan
 from neva.logs import configure_logging
-from neva.model_profile import read_model_profile
 from neva.process import die_with_parent
 from neva.row_prompt import RowPrompts
 from neva.settings import settings
 from neva.spec import JobSpec, VideoNevaJob
 from neva.store import open_store
-from neva.tokens import Tokenizer
 from neva.trouble import report_trouble
 from worker.answering import Answerer
 from worker.config import WorkerConfig, read_worker_config
@@ -64,8 +62,8 @@ class Child:
         manifest, spec = read_run(config.output_uri)
         self.run_id = manifest.run_id
         self._plans: dict[int, ShardPlan] = {plan.number: plan for plan in manifest.shards}
-        profile = read_model_profile(config.model_dir)
-        tokenizer = Tokenizer.from_directory(config.model_dir)
+        profile = config.model.profile()
+        tokenizer = config.model.tokenizer()
         output = open_store(config.output_uri)
         client = queue.connect(config.redis_url)
         prompts = RowPrompts(spec, profile, tokenizer)

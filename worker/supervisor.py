@@ -22,12 +22,12 @@ from typing import Any
 import structlog
 
 from neva.errors import ConfigError, NevaError
-from neva.model_files import fetch_model, list_model, model_digest
+from neva.local_model import LocalModel
+from neva.model_files import fetch_model, find_model
 from neva.process import is_alive, private_dir
 from neva.reasons import Reason
 from neva.settings import settings
 from neva.spec import JobSpec
-from neva.store import open_store
 from worker.config import DRAINING_FILE, WorkerConfig
 from worker.consumer import read_run
 from worker.engine.client import EngineClient, EngineLost
@@ -68,7 +68,7 @@ class Supervisor:
             worker_id=f"{os.uname().nodename}-{uuid.uuid4().hex[:8]}",
             output_uri=output_uri,
             redis_url=redis_url,
-            model_dir=_model_dir(spec, manifest.model_digest),
+            model=_model(spec, manifest.model_digest),
             max_attempts=overrides.max_attempts or spec.failure.max_attempts,
             scratch_dir=self._scratch_dir,
             pixels_dir=self._pixels_dir,
@@ -148,7 +148,9 @@ class Supervisor:
 
     def _engine_config(self) -> EngineConfig:
         return EngineConfig(
-            model_dir=self._config.model_dir,
+            model_dir=self._config.model.path,
+            base_model=self._config.model.base,
+            vision_encoder=self._config.model.vision,
             tensor_parallel_size=self._tensor_parallel_size,
             precision=self._precision,
             socket_path=self._config.engine_socket,
@@ -208,13 +210,11 @@ class Supervisor:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _model_dir(spec: JobSpec, expected_digest: str) -> Path:
-    store = open_store(spec.model.uri)
-    files = list_model(store)
-    digest = model_digest(files)
-    if digest != expected_digest:
+def _model(spec: JobSpec, expected_digest: str) -> LocalModel:
+    parts = find_model(spec.model)
+    if parts.digest != expected_digest:
         raise ConfigError(f"{spec.model.uri}: the model was changed after the job had started")
-    return fetch_model(store, files, digest, settings().cache_dir)
+    return fetch_model(parts, settings().cache_dir)
 
 
 def _pixels_dir(scratch_dir: Path) -> Path:

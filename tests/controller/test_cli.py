@@ -34,7 +34,9 @@ def test_help_answers_in_half_a_second() -> None:
     assert min(times_s) < 0.5
 
 
-@pytest.mark.parametrize("command", ["run", "status", "worker", "judge", "report"])
+@pytest.mark.parametrize(
+    "command", ["run", "status", "worker", "inspect", "convert", "judge", "report"]
+)
 def test_every_command_has_help(command: str) -> None:
     done = subprocess.run([NEVA, command, "--help"], capture_output=True, text=True, check=True)
     assert "Usage" in done.stdout

@@ -130,7 +130,6 @@ def test_beyond_the_threshold_nothing_is_started(start: Start) -> None:
         ({"judge": {"against": ["/no/ref.jsonl"]}}, "/no/ref.jsonl does not exist"),
         ({"judge": {"against": ["/no/r.jsonl"], "context": "/no/c.jsonl"}}, "c.jsonl does not"),
         ({"model": {"uri": "/no/model"}}, "no model there"),
-        ({"model": {"tensorParallelSize": 3}}, "these can: 1, 2, 4"),
         ({"inference": {"num_frames": 64, "tokens_to_generate": 16}}, "lower inference.num_frames"),
     ],
 )

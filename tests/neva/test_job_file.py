@@ -98,7 +98,6 @@ def test_the_designs_job_is_valid_and_survives_a_round_trip() -> None:
         ("spec.model.pipelineParallelSize", 2, "spec.model.pipelineParallelSize: more than 1"),
         ("spec.model.quantization", {"enable": True}, "spec.model.quantization: is not supported"),
         ("spec.model.compat", {"colorOrder": "gbr"}, "spec.model.compat.colorOrder: "),
-        ("spec.model.uri", "s3://models/x.nemo", ".nemo checkpoint is not supported"),
         ("spec.inference.all_probs", True, "all_probs: needs compute_logprob"),
     ],
 )

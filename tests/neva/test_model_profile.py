@@ -154,21 +154,3 @@ def test_a_model_that_can_not_be_run_is_refused_by_name(
     with pytest.raises(ConfigError, match=named) as caught:
         read_model_profile(write_model_dir(tmp_path, files))
     assert caught.value.reason is Reason.UNSUPPORTED_MODEL
-
-
-def test_ranks_that_can_not_share_the_model_are_refused_with_those_that_can(
-    tmp_path: Path,
-) -> None:
-    files = config_files()
-    text = files["config.json"]["text_config"]
-    text.update(num_attention_heads=8, num_key_value_heads=2, intermediate_size=336)
-    profile = read_model_profile(write_model_dir(tmp_path, files))
-    for num_ranks in (1, 2, 4, 8):
-        profile.require_ranks(num_ranks)
-    with pytest.raises(ConfigError, match=r"3 ranks can't share 8 heads.*these can: 1, 2, 4, 8"):
-        profile.require_ranks(3)
-
-
-def test_sizes_left_out_are_llamas_own(tmp_path: Path) -> None:
-    profile = read_model_profile(write_model_dir(tmp_path, config_files()))
-    assert (profile.num_heads, profile.num_kv_heads, profile.ffn_size) == (32, 32, 11008)

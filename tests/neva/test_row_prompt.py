@@ -41,9 +41,6 @@ NEMO = ModelProfile(
     image_std=(0.5, 0.5, 0.5),
     resize_shortest_edge=224,
     crop_size=(224, 224),
-    num_heads=4,
-    num_kv_heads=4,
-    ffn_size=64,
     markers=EXTRA_ID_MARKERS,
 )
 

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from transformers import CLIPVisionConfig
+
+from neva.nemo_config import Activation, ProjectorKind
 
 
 @dataclass(frozen=True, slots=True)
 class LanguageShape:
-    """A LLaMA: RMSNorm, rotary embedding on whole heads, gated SiLU, no biases.
+    """A decoder with rotary embedding and no biases in its matrices.
 
     Attributes:
-        ffn_size: width of the gated layer (intermediate_size).
-        inverse_frequencies: of the rotary embedding, head_dim / 2 of them.
+        ffn_size: width of the MLP's inner layer (intermediate_size).
+        inverse_frequencies: of the rotary embedding, head_dim / 2 of them. Zeros at the end stand
+            for dimensions that are not rotated.
         rotary_scaling: factor on the rotary tables.
         ties_embeddings: the output layer is the embedding.
+        norm: kind of normalisation; a LayerNorm has a bias.
+        norm_offset: added to stored norm weights (1 where a checkpoint stores them less 1).
+        activation, gated: of the MLP.
+        rotary_size: leading dimensions of each head that are rotated, in pairs (i, i + size / 2).
+            None: all of them.
     """
 
     num_layers: int
@@ -30,17 +39,24 @@ class LanguageShape:
     inverse_frequencies: tuple[float, ...]
     rotary_scaling: float
     ties_embeddings: bool
+    norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
+    norm_offset: float = 0.0
+    activation: Activation = "silu"
+    gated: bool = True
+    rotary_size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class VisionShape:
-    """A CLIP tower and LLaVA's projector.
+    """A CLIP tower and a projector.
 
     Attributes:
         clip: the whole tower as the checkpoint has it.
         num_layers_used: layers up to the one that the features are taken from.
         drops_cls: the features are the patches' alone.
-        projector_bias: the projector's two layers have biases.
+        projector_bias: the projector's layers have biases.
+        projector: `linear`; `mlp2x_gelu`, two layers; `mlp_downsample`, blocks of 2 x 2 patches
+            merged, then norm and two layers.
     """
 
     clip: CLIPVisionConfig
@@ -51,10 +67,14 @@ class VisionShape:
     num_layers_used: int
     drops_cls: bool
     projector_bias: bool
+    projector: ProjectorKind = "mlp2x_gelu"
 
     @property
     def tokens_per_frame(self) -> int:
-        num_patches: int = (self.image_size // self.patch_size) ** 2
+        side = self.image_size // self.patch_size
+        if self.projector == "mlp_downsample":
+            return (-(-side // 2)) ** 2  # odd sides are padded
+        num_patches: int = side**2
         return num_patches + (0 if self.drops_cls else 1)
 
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from neva.model_profile import read_model_profile
-from neva.tokens import Tokenizer
+from worker.checkpoint.open import open_checkpoint
 from worker.engine.admission import ModelLimits
 from worker.engine.device import DTYPE_OF_PRECISION
 from worker.engine.distributed import Ranks
 from worker.engine.engine import Engine
 from worker.engine.feature_cache import FeatureCache
-from worker.engine.hf_llava import load_language_model, open_llava_weights
-from worker.engine.hf_llava_config import read_llava_shape
 from worker.engine.language_model import LanguageModel, build_gpt_model
+from worker.engine.language_weights import load_language_model
 from worker.engine.launch import EngineConfig
 from worker.engine.sampler import VocabParallelSampler
 from worker.engine.scheduler import Scheduler
@@ -27,17 +25,17 @@ class LoadedEngine:
 
 
 def load_engine(config: EngineConfig, ranks: Ranks) -> LoadedEngine:
-    """Read the model directory onto this rank.
+    """Read the model onto this rank.
 
     Raises:
-        ConfigError: the directory is incomplete, inconsistent or of a kind that is not supported.
+        ConfigError: the checkpoint is incomplete, inconsistent or of a kind that is not supported.
     """
-    profile = read_model_profile(config.model_dir)
-    tokenizer = Tokenizer.from_directory(config.model_dir)
-    shape = read_llava_shape(config.model_dir)
+    profile = config.model.profile()
+    tokenizer = config.model.tokenizer()
     dtype = DTYPE_OF_PRECISION[config.precision]
-    gpt = build_gpt_model(shape.language, ranks.size, dtype)
-    with open_llava_weights(config.model_dir, shape) as weights:
+    with open_checkpoint(config.model) as checkpoint:
+        shape, weights = checkpoint.shape, checkpoint.weights
+        gpt = build_gpt_model(shape.language, ranks.size, dtype)
         load_language_model(gpt, weights, shape.language, ranks.rank, ranks.size)
         vision = build_vision_encoder(shape, weights, dtype, ranks)
     language_model = LanguageModel(

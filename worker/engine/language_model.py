@@ -1,14 +1,15 @@
-"""The tensor-parallel LLaMA: megatron-core's GPTModel with our attention, cache and steps."""
+"""The tensor-parallel decoder: megatron-core's GPTModel with our attention, cache and steps."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
-from torch.nn.functional import silu
+from torch.nn.functional import gelu, relu, silu
 
-from neva.errors import ConfigError
+from neva.nemo_config import Activation
 from worker.engine.architecture import LanguageShape
 from worker.engine.attention import (
     CachedSelfAttention,
@@ -24,8 +25,23 @@ from worker.engine.megatron_api import (
     TransformerConfig,
     get_gpt_layer_local_spec,
 )
+from worker.engine.split import split_over
 
 _VOCAB_MULTIPLE = 128  # megatron pads the vocabulary to this times the tensor parallel size
+
+
+def squared_relu(x: torch.Tensor) -> torch.Tensor:
+    """relu(x)², elementwise."""
+    return relu(x).square()
+
+
+_ACTIVATIONS: dict[Activation, Callable[[torch.Tensor], torch.Tensor]] = {
+    "silu": silu,
+    "gelu": gelu,
+    "gelu_tanh": partial(gelu, approximate="tanh"),
+    "relu": relu,
+    "squared_relu": squared_relu,
+}
 
 
 def padded_vocab_size(vocab_size: int, tensor_parallel_size: int) -> int:
@@ -35,24 +51,20 @@ def padded_vocab_size(vocab_size: int, tensor_parallel_size: int) -> int:
 
 
 def build_gpt_model(shape: LanguageShape, tensor_parallel_size: int, dtype: torch.dtype) -> Any:
-    """This rank's part of the model, on the CPU, its weights uninitialised.
-
-    Raises:
-        ConfigError: the model can't be split that way.
-    """
-    _check_divisible(shape, tensor_parallel_size)
+    """This rank's part of the model, on the CPU, its weights uninitialised."""
+    split = split_over(shape, tensor_parallel_size)
+    normalization = "RMSNorm" if shape.norm == "rmsnorm" else "LayerNorm"
     transformer = TransformerConfig(
         num_layers=shape.num_layers,
         hidden_size=shape.hidden_size,
-        ffn_hidden_size=shape.ffn_size,
-        num_attention_heads=shape.num_heads,
-        # Fewer kv heads than ranks: repeated at load, where megatron would gather them per layer.
-        num_query_groups=max(shape.num_kv_heads, tensor_parallel_size),
+        ffn_hidden_size=split.ffn_size,
+        num_attention_heads=split.num_heads,
+        num_query_groups=split.num_kv_heads,
         kv_channels=shape.head_dim,
-        normalization="RMSNorm",
+        normalization=normalization,
         layernorm_epsilon=shape.norm_epsilon,
-        gated_linear_unit=True,
-        activation_func=silu,
+        gated_linear_unit=shape.gated,
+        activation_func=_ACTIVATIONS[shape.activation],
         add_bias_linear=False,
         attention_dropout=0.0,
         hidden_dropout=0.0,
@@ -70,7 +82,7 @@ def build_gpt_model(shape: LanguageShape, tensor_parallel_size: int, dtype: torc
         persist_layer_norm=False,
         cuda_graph_scope=[],  # its default warns that it is deprecated
     )
-    spec = get_gpt_layer_local_spec(normalization="RMSNorm")
+    spec = get_gpt_layer_local_spec(normalization=normalization)
     attention = spec.submodules.self_attention
     attention.module = CachedSelfAttention
     attention.submodules.core_attention = IdentityOp  # ours takes its place
@@ -83,26 +95,9 @@ def build_gpt_model(shape: LanguageShape, tensor_parallel_size: int, dtype: torc
         share_embeddings_and_output_weights=False,
     )
     for module in model.modules():
-        if isinstance(module, torch.nn.RMSNorm):
-            module.to(dtype)  # it ignores params_dtype
+        if isinstance(module, torch.nn.RMSNorm | torch.nn.LayerNorm):
+            module.to(dtype)  # they ignore params_dtype
     return model.eval().requires_grad_(False)
-
-
-def _check_divisible(shape: LanguageShape, size: int) -> None:
-    kv_heads = shape.num_kv_heads
-    problems = [
-        f"{name} ({count})"
-        for name, count, divisible in (
-            ("attention heads", shape.num_heads, shape.num_heads % size == 0),
-            ("key-value heads", kv_heads, kv_heads % size == 0 or size % kv_heads == 0),
-            ("intermediate size", shape.ffn_size, shape.ffn_size % size == 0),
-        )
-        if not divisible
-    ]
-    if problems:
-        raise ConfigError(
-            f"the model can't be split over {size} ranks: {', '.join(problems)} not divisible"
-        )
 
 
 class LanguageModel:

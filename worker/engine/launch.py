@@ -21,6 +21,7 @@ import orjson
 from pydantic import TypeAdapter
 
 from neva.errors import ConfigError, NevaError
+from neva.local_model import LocalModel
 from neva.reasons import Reason
 from worker.engine.client import EngineClient, EngineLost
 
@@ -41,6 +42,8 @@ class EngineConfig:
     """Everything the ranks need to know.
 
     Attributes:
+        model_dir: the model directory, or a .nemo file that is a plain tar.
+        base_model, vision_encoder: the other parts of a NeMo checkpoint, see `LocalModel`.
         socket_path: where clients connect; kept over restarts.
         scratch_dir: private to one start: rendezvous file, the ranks' configuration, error files.
         max_batch_rows: rows decoded together at most.
@@ -59,6 +62,12 @@ class EngineConfig:
     max_prefill_tokens: int = 8192
     vision_cache_embeddings: int = 65536
     log_path: Path | None = None
+    base_model: Path | None = None
+    vision_encoder: Path | None = None
+
+    @property
+    def model(self) -> LocalModel:
+        return LocalModel(self.model_dir, self.base_model, self.vision_encoder)
 
 
 @dataclass(frozen=True, slots=True)

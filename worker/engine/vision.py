@@ -11,24 +11,11 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from neva.errors import RowError
 from neva.reasons import Reason
+from worker.checkpoint.base import Weights
 from worker.engine.architecture import LlavaShape, VisionShape
 from worker.engine.distributed import Ranks, first_error, gather_all
-from worker.engine.hf_llava import LlavaWeights
+from worker.engine.projector import Projector
 from worker.engine.protocol import MediaRef
-
-
-class Projector(nn.Module):
-    """LLaVA's two-layer projector, exact GELU. (…, tower hidden) -> (…, model hidden)"""
-
-    def __init__(self, in_features: int, out_features: int, bias: bool) -> None:
-        super().__init__()
-        self.linear_1 = nn.Linear(in_features, out_features, bias=bias)
-        self.linear_2 = nn.Linear(out_features, out_features, bias=bias)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        hidden = nn.functional.gelu(self.linear_1(x))
-        projected: torch.Tensor = self.linear_2(hidden)
-        return projected
 
 
 class VisionEncoder:
@@ -43,8 +30,8 @@ class VisionEncoder:
         self._tower = tower
         self._projector = projector
         self._ranks = ranks
-        self._hidden_size = projector.linear_2.out_features
-        self._dtype = projector.linear_2.weight.dtype
+        self._hidden_size = projector.out_features
+        self._dtype = projector.linear_1.weight.dtype
 
     @torch.inference_mode()
     def encode(self, media: MediaRef) -> torch.Tensor:
@@ -98,19 +85,21 @@ def _read_frames(media: MediaRef, start: int, stop: int) -> tuple[np.ndarray | N
 
 
 def build_vision_encoder(
-    shape: LlavaShape, weights: LlavaWeights, dtype: torch.dtype, ranks: Ranks
+    shape: LlavaShape, weights: Weights, dtype: torch.dtype, ranks: Ranks
 ) -> VisionEncoder:
     """Tower and projector with their weights, on the rank's device."""
     vision = shape.vision
     used = {**vision.clip.to_dict(), "num_hidden_layers": vision.num_layers_used}
     tower = _load_tower(CLIPVisionConfig.from_dict(used), weights, dtype, ranks.device)
-    projector = Projector(vision.hidden_size, shape.language.hidden_size, vision.projector_bias)
+    projector = Projector(
+        vision.projector, vision.hidden_size, shape.language.hidden_size, vision.projector_bias
+    )
     _load(projector, "multi_modal_projector.", weights, dtype, ranks.device)
     return VisionEncoder(vision, tower, projector, ranks)
 
 
 def _load_tower(
-    config: CLIPVisionConfig, weights: LlavaWeights, dtype: torch.dtype, device: torch.device
+    config: CLIPVisionConfig, weights: Weights, dtype: torch.dtype, device: torch.device
 ) -> CLIPVisionModel:
     with torch.device("meta"):  # no time spent on random weights
         tower = CLIPVisionModel(config)
@@ -127,7 +116,7 @@ def _load_tower(
 def _load(
     module: nn.Module,
     prefix: str,
-    weights: LlavaWeights,
+    weights: Weights,
     dtype: torch.dtype,
     device: torch.device,
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,7 +13,13 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
-from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+from transformers import (
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    NemotronConfig,
+)
 
 from worker.engine.protocol import GenerateRequest, MediaRef, SamplingParams
 
@@ -43,10 +49,12 @@ def make_llava(
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
     exist_ok: bool = False,
+    text_model: Literal["llama", "nemotron"] = "llama",
     **text_overrides: Any,
 ) -> TinyLlava:
     """Save a random model with everything a Hugging Face LLaVA directory has."""
     torch.manual_seed(seed)
+    text_config: Any = {"llama": LlamaConfig, "nemotron": NemotronConfig}[text_model]
     config = LlavaConfig(
         vision_config=CLIPVisionConfig(
             hidden_size=64,
@@ -56,23 +64,27 @@ def make_llava(
             image_size=IMAGE_SIZE,
             patch_size=8,
         ),
-        text_config=LlamaConfig(
-            vocab_size=vocab_size,
-            hidden_size=128,
-            intermediate_size=512,
-            num_hidden_layers=3,
-            num_attention_heads=8,
-            num_key_value_heads=num_kv_heads,
-            max_position_embeddings=256,
-            initializer_range=0.1,
-            eos_token_id=EOS_ID,
-            **text_overrides,
+        text_config=text_config(
+            **{
+                "vocab_size": vocab_size,
+                "hidden_size": 128,
+                "intermediate_size": 512,
+                "num_hidden_layers": 3,
+                "num_attention_heads": 8,
+                "num_key_value_heads": num_kv_heads,
+                "max_position_embeddings": 256,
+                "initializer_range": 0.1,
+                "eos_token_id": EOS_ID,
+                **text_overrides,
+            }
         ),
         image_token_index=vocab_size - 1,
     )
     model: Any = LlavaForConditionalGeneration(config)
     model.eval()
     for parameter in model.parameters():  # not the buffers: those are never stored
+        if text_model != "llama" and parameter.dim() == 1:  # norms apart from their usual start
+            parameter.data += 0.3 * torch.randn_like(parameter)
         parameter.data = parameter.data.to(dtype).float()
     directory.mkdir(parents=True, exist_ok=exist_ok)
     config.architectures = ["LlavaForConditionalGeneration"]

@@ -33,6 +33,8 @@ class Setup:
     precision: Precision = "fp32"
     vision_cache_embeddings: int = 65536
     max_prefill_tokens: int = 8192
+    base_model: Path | None = None
+    vision_encoder: Path | None = None
 
 
 _engines: dict[Setup, Engine] = {}
@@ -51,6 +53,8 @@ def engine_for(ranks: Ranks, setup: Setup) -> Engine:
             device="cpu",
             max_prefill_tokens=setup.max_prefill_tokens,
             vision_cache_embeddings=setup.vision_cache_embeddings,
+            base_model=setup.base_model,
+            vision_encoder=setup.vision_encoder,
         )
         _engines[setup] = load_engine(config, ranks).engine
     return _engines[setup]
@@ -192,3 +196,10 @@ def generate_and_drop(
     while engine.has_work:
         outcomes += engine.step()
     return {outcome.request_id: outcome for _, outcome in outcomes}
+
+
+def num_parameters(ranks: Ranks, setup: Setup) -> int:
+    """Numbers that this rank's modules hold."""
+    engine = engine_for(ranks, setup)
+    modules = (engine.language_model._model, engine.vision._tower, engine.vision._projector)
+    return sum(p.numel() for module in modules for p in module.parameters())

@@ -18,8 +18,7 @@ from neva.reasons import Reason
 from tests.worker.engine.models import TinyLlava, make_request, reference_answer, write_media
 from tests.worker.engine.rank_functions import Setup, last_logits
 from tests.worker.engine.ranks import RankPool
-from worker.engine.hf_llava import open_llava_weights
-from worker.engine.hf_llava_config import read_llava_shape
+from worker.checkpoint.hf_llava import open_llava
 
 Tensors = dict[str, torch.Tensor]
 
@@ -60,7 +59,7 @@ def refusal(directory: Path) -> ConfigError:
 
 @contextmanager
 def open_directory(directory: Path) -> Iterator[None]:
-    with open_llava_weights(directory, read_llava_shape(directory)):
+    with open_llava(directory):
         yield
 
 

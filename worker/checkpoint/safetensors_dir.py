@@ -19,6 +19,13 @@ from neva.reasons import Reason
 
 _SINGLE_FILE = "model.safetensors"
 _INDEX_FILE = "model.safetensors.index.json"
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+}
 
 
 class SafetensorsDirectory:
@@ -30,6 +37,11 @@ class SafetensorsDirectory:
         self.shapes: dict[str, tuple[int, ...]] = {
             name: tuple(handle.get_slice(name).get_shape()) for name, handle in handles.items()
         }
+
+    def dtype(self, name: str) -> torch.dtype:
+        """A tensor's precision in the file."""
+        found: str = self._handles[name].get_slice(name).get_dtype()
+        return _DTYPES[found]
 
     def read(
         self, name: str, rows: slice = slice(None), columns: slice | None = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 import torch
-from transformers import CLIPVisionModel
+from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from worker.engine.architecture import LlavaShape
 
@@ -67,8 +67,11 @@ def expected_shapes(shape: LlavaShape) -> dict[str, tuple[int, ...]]:
             prefix + "mlp.up_proj.weight": (text.ffn_size, hidden),
             prefix + "mlp.down_proj.weight": (hidden, text.ffn_size),
         }
+    return shapes | tower_shapes(vision.clip)
+
+
+def tower_shapes(clip: CLIPVisionConfig) -> dict[str, tuple[int, ...]]:
+    """Canonical name and shape of every tensor of a tower."""
     with torch.device("meta"):  # shapes without memory
-        tower = CLIPVisionModel(vision.clip)
-    for name, parameter in tower.named_parameters():
-        shapes[f"vision_tower.{name}"] = tuple(parameter.shape)
-    return shapes
+        tower = CLIPVisionModel(clip)
+    return {f"vision_tower.{name}": tuple(p.shape) for name, p in tower.named_parameters()}

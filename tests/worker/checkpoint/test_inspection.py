@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from neva.local_model import LocalModel
+from tests.worker.checkpoint.conftest import Origin
+from tests.worker.checkpoint.nemo_writer import pack
+from tests.worker.engine.rank_functions import Setup, num_parameters
+from tests.worker.engine.ranks import RankPool
+from worker.checkpoint.cli import inspect_app
+from worker.checkpoint.inspection import inspect_model
+
+runner = CliRunner()
+
+
+def test_a_compressed_nemo_is_described_whole(nemotron: Origin, tmp_path: Path) -> None:
+    nemo = nemotron.nemo()
+    nemo.layout, nemo.tp = "mp_rank", 2
+    file = pack(nemo.write(tmp_path / "n"), tmp_path / "m.nemo", compress=True)
+    done = runner.invoke(inspect_app, [str(file), "--vision-encoder", str(nemotron.tower)])
+    assert done.exit_code == 0, done.output
+    for words in (
+        "ranks' files, TP 2, PP 1",
+        "3 layers, hidden 128, 8 heads of 16 in 2 groups, mlp 512 (squared_relu)",
+        "layernorm (stored less 1), 8 of 16 dimensions",
+        "1000 ids, ends with [2]",
+        "2 of a video, 32x32",
+        "16 a frame, 32 a video",
+        "memory, TP 8",
+    ):
+        assert words in done.output
+
+
+def test_what_is_wrong_is_said_in_one_line(llama: Origin, tmp_path: Path) -> None:
+    nemo = llama.nemo()
+    del nemo.tensors["model.decoder.final_layernorm.weight"]
+    directory = nemo.write(tmp_path / "n")
+    done = runner.invoke(inspect_app, [str(directory), "--vision-encoder", str(llama.tower)])
+    assert done.exit_code == 2
+    assert "InvalidCheckpoint" in done.output
+    assert "missing decoder.final_layernorm.weight" in done.output
+
+
+@pytest.mark.parametrize("name", ["llama", "nemotron"])
+def test_memory_is_reckoned_as_the_ranks_hold_it(
+    name: str, pool: RankPool, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    origin: Origin = request.getfixturevalue(name)
+    directory = origin.nemo().write(tmp_path / "nemo")
+    found = inspect_model(LocalModel(directory, vision=origin.tower), "fp32")
+    held = pool.run(num_parameters, Setup(directory, vision_encoder=origin.tower))
+    expected = found.weight_bytes_per_rank[len(held)]
+    assert held[0] * torch.float32.itemsize == expected

@@ -1,0 +1,1 @@
+"""Reading models: every kind of checkpoint behind one `Checkpoint` (see `base`)."""

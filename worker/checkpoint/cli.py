@@ -1,0 +1,107 @@
+"""The commands `inspect` and `convert`."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from neva.errors import NevaError
+from neva.local_model import LocalModel
+from neva.model_files import fetch_model, find_model
+from neva.settings import settings
+from neva.spec import Model
+from worker.checkpoint.inspection import inspect_model
+from worker.checkpoint.to_hf import convert_to_hf
+from worker.checkpoint.to_nemo import NemoPaths, convert_to_nemo
+
+inspect_app = typer.Typer(add_completion=False)
+convert_app = typer.Typer(add_completion=False)
+
+ModelArgument = Annotated[str, typer.Argument(help="A Hugging Face directory or a .nemo.")]
+BaseOption = Annotated[str | None, typer.Option(help="Base model of a projector checkpoint.")]
+VisionOption = Annotated[str | None, typer.Option(help="The vision tower's directory.")]
+
+
+class Precision(StrEnum):
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+
+
+class Weights(StrEnum):
+    TORCH_DIST = "torch_dist"
+    LEGACY = "legacy"
+
+
+@inspect_app.command()
+def inspect(
+    model: ModelArgument,
+    base_model: BaseOption = None,
+    vision_encoder: VisionOption = None,
+    precision: Annotated[Precision, typer.Option(help="To reckon memory with.")] = Precision.BF16,
+) -> None:
+    """Say what a model is and what it needs, without loading its weights."""
+    with _errors_to_the_terminal(), _local(model, base_model, vision_encoder) as local:
+        found = inspect_model(local, precision.value)
+        for name, words in found.facts:
+            typer.echo(f"{name:<16}{words}")
+        for size, num_bytes in found.weight_bytes_per_rank.items():
+            typer.echo(
+                f"{f'memory, TP {size}':<16}{num_bytes / 2**30:.2f} GiB a rank and "
+                f"{found.kv_bytes_per_token[size]} bytes a cached token ({precision.value})"
+            )
+
+
+@convert_app.command()
+def convert(
+    source: ModelArgument,
+    target: Annotated[Path, typer.Argument(help="What to write; must not exist.")],
+    base_model: BaseOption = None,
+    vision_encoder: VisionOption = None,
+    base_out: Annotated[
+        Path | None, typer.Option(help="To NeMo: write projector and base apart, the base here.")
+    ] = None,
+    vision_out: Annotated[
+        Path | None, typer.Option(help="To NeMo: where the tower goes; default TARGET-vision.")
+    ] = None,
+    weights: Annotated[
+        Weights, typer.Option(help="To NeMo: how weights are kept.")
+    ] = Weights.TORCH_DIST,
+    template: Annotated[str, typer.Option(help="To NeMo: data.conv_template.")] = "v1",
+) -> None:
+    """Hugging Face LLaVA to NeMo 1, or back; the direction follows from SOURCE."""
+    with _errors_to_the_terminal(), _local(source, base_model, vision_encoder) as local:
+        if local.is_nemo:
+            convert_to_hf(local, target)
+            typer.echo(f"wrote {target}")
+            return
+        tower = vision_out or target.with_name(f"{target.stem}-vision")
+        paths = NemoPaths(target, tower, base_out)
+        convert_to_nemo(local.path, paths, weights.value, template)
+        for path in (paths.model, paths.base, paths.vision):
+            if path is not None:
+                typer.echo(f"wrote {path}")
+
+
+@contextmanager
+def _local(uri: str, base: str | None, vision: str | None) -> Iterator[LocalModel]:
+    """The model on this machine, compressed files unpacked for as long as it takes."""
+    wanted = Model.model_validate({"uri": uri, "baseModel": base, "visionEncoder": vision})
+    parts = find_model(wanted)
+    with tempfile.TemporaryDirectory(prefix="neva-model-", dir=settings().scratch_dir) as folder:
+        yield fetch_model(parts, Path(folder))
+
+
+@contextmanager
+def _errors_to_the_terminal() -> Iterator[None]:
+    try:
+        yield
+    except NevaError as error:
+        typer.echo(f"{error.reason}: {error.message}", err=True)
+        raise typer.Exit(2) from error

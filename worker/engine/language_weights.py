@@ -1,0 +1,148 @@
+"""Fill a rank's GPTModel from a checkpoint: slices, fused projections, vocabulary padding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.nn.functional import pad
+
+from worker.checkpoint.base import Weights
+from worker.engine.architecture import LanguageShape
+from worker.engine.language_model import padded_vocab_size
+from worker.engine.split import RankSplit, split_over
+
+
+@torch.no_grad()
+def load_language_model(
+    model: Any, weights: Weights, shape: LanguageShape, rank: int, num_ranks: int
+) -> None:
+    """Fill this rank's GPTModel, converting to its precision; reads this rank's slices only."""
+    parameters = dict(model.named_parameters())
+    for name, tensor in _language_model_parts(weights, shape, rank, num_ranks):
+        parameter = parameters.pop(name)
+        if name.endswith(("word_embeddings.weight", "output_layer.weight")):
+            parameter[tensor.size(0) :] = 0  # padding of the vocabulary
+            parameter[: tensor.size(0)] = tensor
+        else:
+            parameter.copy_(tensor)
+    if parameters:
+        raise RuntimeError(f"parameters without a source: {sorted(parameters)}")
+
+
+def _language_model_parts(
+    weights: Weights, shape: LanguageShape, rank: int, num_ranks: int
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """megatron's parameter names with this rank's part of each."""
+    head = "language_model.embed_tokens" if shape.ties_embeddings else "lm_head"
+    yield (
+        "embedding.word_embeddings.weight",
+        _vocabulary_part(weights, "language_model.embed_tokens", shape, rank, num_ranks),
+    )
+    yield "output_layer.weight", _vocabulary_part(weights, head, shape, rank, num_ranks)
+    yield from _norm(weights, "language_model.norm.", "decoder.final_layernorm.", shape)
+    split = split_over(shape, num_ranks)
+    mlp = split.ffn(rank)
+    heads = _times(split.heads(rank), shape.head_dim)
+    for layer in range(shape.num_layers):
+        source, target = f"language_model.layers.{layer}.", f"decoder.layers.{layer}."
+        for theirs, ours in (
+            ("input_layernorm.", "input_layernorm."),
+            ("post_attention_layernorm.", "pre_mlp_layernorm."),
+        ):
+            yield from _norm(weights, source + theirs, target + ours, shape)
+        yield (
+            target + "self_attention.linear_qkv.weight",
+            _qkv_part(weights, source + "self_attn.", shape, split, rank),
+        )
+        yield (
+            target + "self_attention.linear_proj.weight",
+            _columns(weights, source + "self_attn.o_proj.weight", heads),
+        )
+        inner = ("gate_proj", "up_proj") if shape.gated else ("up_proj",)
+        parts = [_rows(weights, f"{source}mlp.{name}.weight", mlp) for name in inner]
+        yield target + "mlp.linear_fc1.weight", torch.cat(parts)
+        yield (
+            target + "mlp.linear_fc2.weight",
+            _columns(weights, source + "mlp.down_proj.weight", mlp),
+        )
+
+
+def _norm(
+    weights: Weights, source: str, target: str, shape: LanguageShape
+) -> Iterator[tuple[str, torch.Tensor]]:
+    weight = weights.read(source + "weight")
+    if shape.norm_offset:
+        weight = weight.float() + shape.norm_offset
+    yield target + "weight", weight
+    if shape.norm == "layernorm":
+        yield target + "bias", weights.read(source + "bias")
+
+
+def _share(size: int, rank: int, num_ranks: int) -> slice:
+    each = size // num_ranks
+    return slice(rank * each, (rank + 1) * each)
+
+
+def _vocabulary_part(
+    weights: Weights, name: str, shape: LanguageShape, rank: int, num_ranks: int
+) -> torch.Tensor:
+    """This rank's rows of the padded vocabulary as far as the file has them."""
+    part = _share(padded_vocab_size(shape.vocab_size, num_ranks), rank, num_ranks)
+    last = shape.vocab_size
+    return weights.read(name + ".weight", slice(min(part.start, last), min(part.stop, last)))
+
+
+def _qkv_part(
+    weights: Weights, prefix: str, shape: LanguageShape, split: RankSplit, rank: int
+) -> torch.Tensor:
+    """megatron's fused projection: for each kv head its queries, its key, its value."""
+    dim = shape.head_dim
+    kv_rows = _times(split.kv_heads(rank), dim)
+    query_rows = _times(split.heads(rank), dim)
+    query = _whole_rotary(_rows(weights, prefix + "q_proj.weight", query_rows), shape)
+    key = _whole_rotary(_rows(weights, prefix + "k_proj.weight", kv_rows), shape)
+    value = _rows(weights, prefix + "v_proj.weight", kv_rows)
+    # each (local kv heads, heads × dim, hidden)
+    parts = [t.reshape(split.local_kv_heads, -1, t.size(-1)) for t in (query, key, value)]
+    return torch.cat(parts, dim=1).flatten(0, 1)
+
+
+def _times(heads: range, dim: int) -> range:
+    return range(heads.start * dim, heads.stop * dim)
+
+
+def _rows(weights: Weights, name: str, rows: range) -> torch.Tensor:
+    """Rows of a tensor; those past its end are zeros."""
+    part = weights.read(name, slice(rows.start, rows.stop))
+    return pad(part, (0, 0, 0, len(rows) - part.size(0)))
+
+
+def _columns(weights: Weights, name: str, columns: range) -> torch.Tensor:
+    """Columns of a tensor; those past its end are zeros."""
+    part = weights.read(name, columns=slice(columns.start, columns.stop))
+    return pad(part, (0, len(columns) - part.size(1)))
+
+
+def _whole_rotary(projection: torch.Tensor, shape: LanguageShape) -> torch.Tensor:
+    """Reorder each head's rows so that partial rotation is whole rotation with zero frequencies.
+
+    A partial rotary embedding rotates dimensions i and i + size / 2 of the first `size`; ours
+    rotates i and i + head_dim / 2 of all. Queries and keys are reordered alike, which no product
+    of the two can see, and attention needs to know nothing of it.
+
+    projection: (heads × head_dim, hidden)
+    """
+    dim, size = shape.head_dim, shape.rotary_size
+    if size is None or size == dim:
+        return projection
+    half, rest = size // 2, (dim - size) // 2
+    order = [
+        *range(half),
+        *range(size, size + rest),
+        *range(half, size),
+        *range(size + rest, dim),
+    ]
+    heads = projection.reshape(-1, dim, projection.size(-1))
+    return heads[:, order].flatten(0, 1)
