@@ -1,15 +1,17 @@
 """Weights in torch's distributed format: `.metadata` and `__{rank}_{n}.distcp` files.
 
-`.metadata` is a pickle. It is read by an unpickler that makes inert records of the few classes it
-may name and refuses everything else, so nothing of it is executed. The records' meaning is that
-of torch.distributed.checkpoint (Metadata, FileSystemReader) in torch 2.x: for each tensor its size
-and chunks, for each (name, chunk offsets) a stretch of a file, which is a torch.save of the chunk.
+`.metadata` is a pickle. It is read by an unpickler that makes inert records of whatever classes
+of checkpointing it names and refuses all others, so nothing of it is executed. The records'
+meaning is that of torch.distributed.checkpoint (Metadata, FileSystemReader) in torch 2.x: for each
+tensor its size and chunks, for each (name, chunk offsets) a stretch of a file, which is a
+torch.save of the chunk.
 """
 
 from __future__ import annotations
 
 import io
 import pickle
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -27,9 +29,10 @@ METADATA = ".metadata"
 class _Record:
     """Stands for any class that the metadata names: holds the state, has no behaviour."""
 
+    state: Any = None
+
     def __init__(self, *arguments: Any) -> None:
-        self.arguments = arguments
-        self.state: Any = {}
+        """Arguments are of no use here."""
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
@@ -50,31 +53,16 @@ class _TensorEntry(_Record):
     """TensorStorageMetadata."""
 
 
-_RECORDS: dict[tuple[str, str], type[_Record]] = {
-    ("torch.distributed.checkpoint.metadata", name): _Record
-    for name in (
-        "Metadata",
-        "BytesStorageMetadata",
-        "ChunkStorageMetadata",
-        "MetadataIndex",
-        "StorageMeta",
-        "TensorProperties",
-        "_MEM_FORMAT_ENCODING",
-    )
-} | {
-    ("torch.distributed.checkpoint.metadata", "TensorStorageMetadata"): _TensorEntry,
-    ("torch.distributed.checkpoint.filesystem", "_StorageInfo"): _Record,
-    ("megatron.core.dist_checkpointing.strategies.torch", "MCoreMetadata"): _Record,
-    ("megatron.core.dist_checkpointing.strategies.torch", "MCoreSavePlan"): _Record,
-    ("pathlib", "PosixPath"): _Record,
-    ("pathlib", "PurePosixPath"): _Record,
-}
+# What writers put there: torch's own classes, its plans, megatron-core's additions, paths.
+_RECORD_MODULES = re.compile(
+    r"(torch\.distributed\.(checkpoint|_shard)|megatron\.core\.dist_checkpointing|pathlib)(\.|$)"
+)
 
 
 class _InertUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in _RECORDS:
-            return _RECORDS[module, name]
+        if _RECORD_MODULES.match(module):
+            return _TensorEntry if name == "TensorStorageMetadata" else _Record
         match module, name:
             case "torch", "Size":
                 return tuple

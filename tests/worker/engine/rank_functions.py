@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from queue import Queue
 from typing import Any
 from unittest import mock
 
@@ -203,3 +206,24 @@ def num_parameters(ranks: Ranks, setup: Setup) -> int:
     engine = engine_for(ranks, setup)
     modules = (engine.language_model._model, engine.vision._tower, engine.vision._projector)
     return sum(p.numel() for module in modules for p in module.parameters())
+
+
+def save_distributed(ranks: Ranks, setup: Setup, directory: Path) -> None:
+    """Write the language model as megatron-core itself does, every rank its shards."""
+    from megatron.core import dist_checkpointing
+    from megatron.core.dist_checkpointing.strategies import filesystem_async
+    from megatron.core.dist_checkpointing.strategies.torch import TorchDistSaveShardedStrategy
+
+    gpt = engine_for(ranks, setup).language_model._model
+    strategy = TorchDistSaveShardedStrategy("torch_dist", 1, thread_count=1)
+    # Its writer wants CUDA for nothing but waiting, and processes, which a daemon may not have.
+    with (
+        mock.patch.object(torch.cuda, "synchronize"),
+        mock.patch.object(torch.cuda, "current_device", lambda: "cpu"),
+        mock.patch.object(filesystem_async, "_get_write_results_queue", Queue),
+        mock.patch.object(filesystem_async, "_process_memory", lambda: 0),
+        mock.patch.dict(multiprocessing.current_process()._config, daemon=False),  # type: ignore[attr-defined]
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        dist_checkpointing.save(gpt.sharded_state_dict(prefix="model."), str(directory), strategy)
