@@ -56,6 +56,7 @@ class Engine:
         self._eos_ids = tuple(eos_ids)
         self._stop_rules: dict[int, StopRule] = {}
         self.num_steps = 0
+        self.num_prefilled_tokens = 0  # positions computed for prompts, padding included
 
     @property
     def has_work(self) -> bool:
@@ -70,6 +71,10 @@ class Engine:
             tokenizer=self._tokenizer,
         )
         self.scheduler.add(Row(ticket, request))
+
+    def forget_media(self) -> None:
+        """Empty the cache of media embeddings."""
+        self._features.clear()
 
     @torch.inference_mode()
     def drop(self, tickets: Iterable[int]) -> None:
@@ -155,6 +160,7 @@ class Engine:
                 start = len(row.request.before_ids)
                 stop = start + row.request.num_media_tokens
                 row_embeddings[start:stop] = features[row.request.media.key]
+        self.num_prefilled_tokens += embeddings.size(0) * embeddings.size(1)
         logits = self.language_model.prefill(embeddings, first_slot)
         self._accept(rows, self._sampler.choose(logits, rows), outcomes)
 

@@ -130,9 +130,11 @@ class LanguageModel:
             shape.context_tokens,
         )
         first_attention = model.decoder.layers[0].self_attention
+        self.num_kv_heads: int = first_attention.num_query_groups_per_partition
+        self.head_dim = shape.head_dim
         self.cache = SlotKVCache(
             num_layers=shape.num_layers,
-            num_kv_heads=first_attention.num_query_groups_per_partition,
+            num_kv_heads=self.num_kv_heads,
             head_dim=shape.head_dim,
             max_rows=max_batch_rows,
             dtype=dtype,

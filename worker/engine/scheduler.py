@@ -48,7 +48,7 @@ class Scheduler:
     """First come, first served admission into a batch of at most `max_batch_rows` rows."""
 
     def __init__(self, max_batch_rows: int, max_prefill_tokens: int) -> None:
-        self._max_batch_rows = max_batch_rows
+        self.max_batch_rows = max_batch_rows
         self._max_prefill_tokens = max_prefill_tokens
         self._waiting: deque[Row] = deque()
         self.active: list[Row] = []
@@ -73,7 +73,7 @@ class Scheduler:
         """
         taken: list[Row] = []
         num_tokens = 0
-        while self._waiting and len(self.active) + len(taken) < self._max_batch_rows:
+        while self._waiting and len(self.active) + len(taken) < self.max_batch_rows:
             num_tokens += self._waiting[0].num_prompt_tokens
             if taken and num_tokens > self._max_prefill_tokens:
                 break
@@ -83,7 +83,7 @@ class Scheduler:
     def activate(self, rows: Sequence[Row]) -> int:
         """Give rows the next free slots, in order; the first of those slots."""
         first_slot = len(self.active)
-        if first_slot + len(rows) > self._max_batch_rows:
+        if first_slot + len(rows) > self.max_batch_rows:
             raise ValueError(f"{len(rows)} rows do not fit behind {first_slot} active ones")
         self.active.extend(rows)
         return first_slot
