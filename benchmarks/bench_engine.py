@@ -151,14 +151,14 @@ def _run_mid(
     transformers, ours = Transformers(model_dir), OurEngine(model_dir, ranks)
     comparisons: dict[InsertMedia, Comparison] = {}
     floor_shares = []
-    passes_before = ours.engine.vision.num_passes
+    passes_before = ours.engine.inputs.vision.num_passes
     for side in _SIDES:
         workload = mid_workload(side, num_videos, model_dir, directory)
         comparisons[side] = compare(workload, transformers, ours, _MID_BATCH_SIZES, 1)
         floor = floor_s(ours.engine, workload)
         floor_shares.append(floor / comparisons[side].ours_s)
         print(f"{workload.name}: necessary matrix multiplications {floor:.2f} CPU seconds")
-    num_passes = ours.engine.vision.num_passes - passes_before
+    num_passes = ours.engine.inputs.vision.num_passes - passes_before
     workload = mid_workload(
         "left",
         1,

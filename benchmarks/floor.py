@@ -27,7 +27,7 @@ _REPEATS = 3
 
 def floor_s(engine: Engine, workload: Workload) -> float:
     """CPU seconds; the engine has one rank and its model is on the CPU in fp32."""
-    language, vision = engine.language_model, engine.vision
+    language, vision = engine.language_model, engine.inputs.vision
     prefixes = Counter((row.media, row.before_ids) for row in workload.requests)
     shared = any(count > 1 for count in prefixes.values())
     total_s = 0.0

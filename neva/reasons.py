@@ -30,6 +30,7 @@ class Reason(StrEnum):
     MEDIA_EMPTY = "MediaEmpty"
     MEDIA_TOO_LARGE = "MediaTooLarge"
     NUMERICAL_ERROR = "NumericalError"
+    OUT_OF_MEMORY = "OutOfMemory"
     ENGINE_CRASHED = "EngineCrashed"
     WORKER_CRASHED = "WorkerCrashed"
 
