@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup demo accuracy test lint types layers pytest format clean
+.PHONY: setup demo accuracy bench-engine test lint types layers pytest format clean
 
 setup: $(INSTALLED)
 
@@ -28,6 +28,10 @@ demo: $(INSTALLED)
 # The demo model's accuracy through H.264, decoding and our engine; at least 0.97 is expected.
 accuracy: $(INSTALLED)
 	$(BIN)/python -m demo.accuracy --clips 500 --seed 1234 --tensor-parallel 2
+
+# The engine against transformers on one thread; minutes.
+bench-engine: $(INSTALLED)
+	@OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m benchmarks.bench_engine
 
 test: lint types layers pytest
 

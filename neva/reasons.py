@@ -31,6 +31,7 @@ class Reason(StrEnum):
     MEDIA_TOO_LARGE = "MediaTooLarge"
     WRONG_MEDIA_SHAPE = "WrongMediaShape"
     NUMERICAL_ERROR = "NumericalError"
+    OUT_OF_MEMORY = "OutOfMemory"
     ENGINE_CRASHED = "EngineCrashed"
     WORKER_CRASHED = "WorkerCrashed"
 

@@ -29,12 +29,18 @@ class Settings(BaseSettings):
     flush_interval_s: float = Field(2.0, gt=0, description="Longest wait of a finished row.")
     shards_in_flight: int = Field(2, ge=1, description="Shards a worker handles at a time.")
     rows_in_flight: int = Field(16, ge=1, description="Rows of one shard at the engine at a time.")
-    max_batch_rows: int = Field(32, ge=1, description="Rows the engine decodes together.")
+    max_batch_rows: int = Field(64, ge=1, description="Rows the engine decodes together.")
     reconcile_interval_s: float = Field(0.5, gt=0, description="Pause of the controller's loop.")
     media_lookups: int = Field(32, ge=1, description="Media looked up at a time in validation.")
     stall_s: float = Field(600.0, gt=0, description="A child stuck so long is killed.")
     drain_s: float = Field(20.0, gt=0, description="Time a stopping worker has to flush.")
     engine_start_s: float = Field(1800.0, gt=0, description="Longest load of a checkpoint.")
+    engine_hang_s: float = Field(
+        120.0, gt=0, description="Longest time of one layer or vision pass; then it is restarted."
+    )
+    kv_cache_bytes: int | None = Field(
+        None, gt=0, description="Keys and values on each rank; none takes a share of what is free."
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the ranks run.")
     cache_dir: Path = Field(default_factory=_default_cache_dir, description="Downloaded models.")
     scratch_dir: Path = Field(

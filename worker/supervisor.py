@@ -32,6 +32,7 @@ from worker.config import DRAINING_FILE, WorkerConfig
 from worker.consumer import read_run
 from worker.engine.client import EngineClient, EngineLost
 from worker.engine.launch import EXIT_CONFIG, DeviceKind, EngineConfig, EngineProcesses
+from worker.engine.watchdog import EngineWatchdog
 
 log = structlog.get_logger()
 
@@ -77,6 +78,7 @@ class Supervisor:
         self._engine: EngineProcesses | None = None
         self._engine_started_s = 0.0
         self._engine_ready = False
+        self._watchdog: EngineWatchdog | None = None
         self._num_failed_starts = 0
         self._consumer: subprocess.Popen[bytes] | None = None
         self._consumer_started_s = 0.0
@@ -115,7 +117,9 @@ class Supervisor:
         dead = self._engine.poll()
         if dead is None:
             self._watch_start()
+            self._watch_progress(self._engine)
             return
+        self._forget_watchdog()
         words = self._engine.last_words(dead)
         log.error("engine died", rank=dead.rank, exit_code=dead.exit_code, error=words.message)
         self._engine.terminate()
@@ -146,6 +150,26 @@ class Supervisor:
             took_s = round(time.monotonic() - self._engine_started_s, 1)
             log.info("engine ready", seconds=took_s)
 
+    def _watch_progress(self, engine: EngineProcesses) -> None:
+        """End an engine that hangs; the next turn starts another, and its rows are asked again."""
+        if not self._engine_ready:
+            return
+        if self._watchdog is None:
+            self._watchdog = EngineWatchdog.connect(
+                self._config.engine_socket, engine.generation, settings().engine_hang_s
+            )
+        problem = self._watchdog.check()
+        if problem is not None:
+            log.error("engine hangs", error=problem)
+            self._forget_watchdog()
+            engine.kill()
+            self._engine = None
+
+    def _forget_watchdog(self) -> None:
+        if self._watchdog is not None:
+            self._watchdog.close()
+            self._watchdog = None
+
     def _engine_config(self) -> EngineConfig:
         return EngineConfig(
             model_dir=self._config.model.path,
@@ -157,6 +181,7 @@ class Supervisor:
             scratch_dir=self._scratch_dir / "engine",
             max_batch_rows=settings().max_batch_rows,
             device=self._device,
+            kv_cache_bytes=settings().kv_cache_bytes,
         )
 
     def _keep_consumer(self, config_file: Path) -> None:
@@ -204,6 +229,7 @@ class Supervisor:
         if self._consumer is not None and self._consumer.poll() is None:
             self._consumer.kill()
             self._consumer.wait()
+        self._forget_watchdog()
         if self._engine is not None:
             self._engine.terminate()
         for folder in {self._pixels_dir, self._scratch_dir}:

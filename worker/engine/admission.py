@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from neva.reasons import Reason
 from worker.engine.protocol import GenerateRequest, RequestFailed
+from worker.engine.scheduler import tokens_needed
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,8 @@ class ModelLimits:
     tokens_per_frame: int
     num_channels: int
     image_size: int
+    piece_tokens: int  # `scheduler.PrefillLimits`
+    cache_tokens: int
 
 
 def refusal(request: GenerateRequest, limits: ModelLimits) -> RequestFailed | None:
@@ -26,6 +29,7 @@ def refusal(request: GenerateRequest, limits: ModelLimits) -> RequestFailed | No
         _media_problem(request, limits)
         or _prompt_problem(request, limits)
         or _sampling_problem(request)
+        or _memory_problem(request, limits)
     )
     if problem is None:
         return None
@@ -66,6 +70,8 @@ def _media_problem(request: GenerateRequest, limits: ModelLimits) -> _Problem:
 def _prompt_problem(request: GenerateRequest, limits: ModelLimits) -> _Problem:
     if request.num_prompt_tokens < 1:
         return Reason.MISSING_TEXT, "the prompt is empty"
+    if not request.before_ids and not request.after_ids:
+        return Reason.MISSING_TEXT, "the prompt is nothing but media"
     for token in (*request.before_ids, *request.after_ids):
         if not 0 <= token < limits.vocab_size:
             return (
@@ -101,3 +107,15 @@ def _sampling_problem(request: GenerateRequest) -> _Problem:
     if "" in sampling.stop_strings:
         problems.append("a stop string is empty")
     return (Reason.INVALID_CONFIG, "; ".join(problems)) if problems else None
+
+
+def _memory_problem(request: GenerateRequest, limits: ModelLimits) -> _Problem:
+    """A row waits until it fits beside the others; one too large for all memory never would."""
+    wanted = sum(tokens_needed(request, limits.piece_tokens))
+    if wanted <= limits.cache_tokens:
+        return None
+    return (
+        Reason.OUT_OF_MEMORY,
+        f"the row needs keys and values of {wanted} tokens; there is memory for"
+        f" {limits.cache_tokens}",
+    )

@@ -7,13 +7,16 @@ Shapes: megatron's hidden states are (tokens, rows, hidden), attention's (rows, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from worker.engine.kv_cache import SlotKVCache
+from worker.engine.kv_cache import KVCache, SlotPool, slots_of
 from worker.engine.megatron_api import BaseInferenceContext, SelfAttention
+from worker.engine.row_batch import RowBatch
+from worker.engine.shared_prefixes import SharedPrefixes
 
 
 class RotaryTable:
@@ -29,22 +32,35 @@ class RotaryTable:
         self.cos = angles.cos() * scaling
         self.sin = angles.sin() * scaling
 
+    def at(self, positions: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+        """cos and sin at some positions, (…, head_dim) each.
+
+        Padding may stand behind the last position of the context; what it gets has no effect.
+        """
+        positions = positions.clamp_max(self.cos.size(0) - 1)
+        return self.cos[positions].to(dtype), self.sin[positions].to(dtype)
+
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     """Rotary embedding, rotate-half convention. cos, sin broadcast against x in its last dims."""
-    first, second = x.chunk(2, dim=-1)
-    return x * cos + torch.cat((-second, first), dim=-1) * sin
+    half = x.size(-1) // 2
+    rotated = x * cos
+    rotated[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-1)
+    rotated[..., half:].addcmul_(x[..., :half], sin[..., half:])
+    return rotated
 
 
 class StepContext(BaseInferenceContext):  # type: ignore[misc]
     """One forward pass. Subclasses say what the tokens of this pass attend to."""
 
-    def __init__(self, cache: SlotKVCache) -> None:
+    def __init__(self) -> None:
         super().__init__(materialize_only_last_token_logits=True)
-        self._cache = cache
 
     def is_static_batching(self) -> bool:
         return True
+
+    def is_decode_only(self) -> bool:
+        return False
 
     def attend(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
@@ -56,66 +72,112 @@ class StepContext(BaseInferenceContext):  # type: ignore[misc]
         raise NotImplementedError
 
 
-class PrefillContext(StepContext):
-    """Equally long whole prompts into consecutive slots: causal, without any mask."""
+class PrefixContext(StepContext):
+    """The next positions of some prefixes, all at the same places: causal over what is there.
 
-    def __init__(
-        self, cache: SlotKVCache, rotary: RotaryTable, first_slot: int, num_tokens: int, dtype: Any
-    ) -> None:
-        super().__init__(cache)
-        self._first_slot = first_slot
-        self._cos = rotary.cos[:num_tokens].to(dtype)  # (tokens, dim)
-        self._sin = rotary.sin[:num_tokens].to(dtype)
-
-    def is_decode_only(self) -> bool:
-        return False
-
-    def attend(
-        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
-    ) -> torch.Tensor:
-        query = rotate(query, self._cos, self._sin)
-        key = rotate(key, self._cos, self._sin)
-        self._cache.write_prompt(layer, self._first_slot, key, value)
-        return scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
-
-
-class DecodeContext(StepContext):
-    """One new token for each row in slots 0 … rows-1, rows of any length.
-
-    A row attends to its own positions only; the mask is left out when all rows are equally long.
+    Padding at the end needs no mask, since nothing before it sees it.
     """
 
     def __init__(
-        self, cache: SlotKVCache, rotary: RotaryTable, positions: list[int], dtype: torch.dtype
+        self,
+        pool: SlotPool,
+        rotary: RotaryTable,
+        slots: Sequence[int],
+        start: int,
+        num_tokens: int,
+        dtype: torch.dtype,
     ) -> None:
-        """positions: each row's new token's place, counted from 0."""
-        super().__init__(cache)
+        super().__init__()
         device = rotary.cos.device
-        self._positions = torch.tensor(positions, device=device)  # (rows,)
-        self._num_tokens = max(positions) + 1
-        self._cos = rotary.cos[self._positions][:, None, None].to(dtype)  # (rows, 1, 1, dim)
-        self._sin = rotary.sin[self._positions][:, None, None].to(dtype)
-        self._mask: torch.Tensor | None = None  # (rows, 1, 1, tokens), True = attend
-        if min(positions) != max(positions):
-            places = torch.arange(self._num_tokens, device=device)
-            self._mask = (places[None] <= self._positions[:, None])[:, None, None]
-
-    def is_decode_only(self) -> bool:
-        return True
+        self._pool = pool
+        self._slots = slots_of(slots, device)
+        self._start = start
+        self._stop = start + num_tokens
+        places = torch.arange(start, self._stop, device=device)
+        self._cos, self._sin = rotary.at(places, dtype)  # (tokens, dim)
+        self._mask: torch.Tensor | None = None  # (tokens, tokens so far), True = attend
+        if start:
+            self._mask = places[:, None] >= torch.arange(self._stop, device=device)
 
     def attend(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
     ) -> torch.Tensor:
         query = rotate(query, self._cos, self._sin)
         key = rotate(key, self._cos, self._sin)
-        keys, values = self._cache.append_token(
-            layer, self._positions, key[:, :, 0], value[:, :, 0], self._num_tokens
+        self._pool.write(layer, self._slots, self._start, key, value)
+        if self._mask is None:
+            return scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
+        keys, values = self._pool.read(layer, self._slots, self._stop)
+        return scaled_dot_product_attention(
+            query, keys, values, attn_mask=self._mask, enable_gqa=True
         )
-        rows, heads, _, dim = query.shape
+
+
+class RowContext(StepContext):
+    """The rows' own next positions: the first ones of a prompt's own part, or one new token a row.
+
+    A row attends to its prefix and, causally, to its own tokens. The rows that share a prefix are
+    one another's query tokens there, so its keys and values are read once for all of them.
+    """
+
+    def __init__(
+        self, cache: KVCache, rotary: RotaryTable, batch: RowBatch, dtype: torch.dtype
+    ) -> None:
+        super().__init__()
+        device = rotary.cos.device
+        self._pool = cache.rows
+        num_rows = len(batch.own_starts)
+        self._slots = slice(batch.first_slot, batch.first_slot + num_rows)
+        self._num_own = max(batch.own_starts) + batch.num_tokens
+        starts = torch.tensor(batch.own_starts, device=device)
+        # Places within the own part and, behind the prefix, in the whole row: (rows, tokens).
+        places = starts[:, None] + torch.arange(batch.num_tokens, device=device)
+        positions = places + torch.tensor(batch.prefix_lengths, device=device)[:, None]
+        cos, sin = rotary.at(positions, dtype)
+        self._cos, self._sin = cos[:, None], sin[:, None]  # (rows, 1, tokens, dim)
+        # One new token a row goes to a place of its own; a prompt's own part begins at place 0.
+        self._append_to: tuple[torch.Tensor, torch.Tensor] | None = None
+        if batch.num_tokens == 1:
+            slots = torch.arange(self._slots.start, self._slots.stop, device=device)
+            self._append_to = slots, starts
+        elif any(batch.own_starts):
+            raise ValueError("several tokens a row can only be the first ones")
+        # (rows, 1, 1, tokens, own tokens), True = attend; None where all is attended to.
+        self._mask: torch.Tensor | None = None
+        if batch.num_tokens > 1 or min(batch.own_starts) != max(batch.own_starts):
+            own = torch.arange(self._num_own, device=device)
+            self._mask = (own <= places[..., None])[:, None, None]
+        self._shared = SharedPrefixes.of(batch, cache.prefixes, device)
+
+    def is_decode_only(self) -> bool:
+        return self._append_to is not None
+
+    def attend(
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+    ) -> torch.Tensor:
+        query = rotate(query, self._cos, self._sin)
+        key = rotate(key, self._cos, self._sin)
+        if self._append_to is None:
+            self._pool.write(layer, self._slots, 0, key, value)
+        else:
+            self._pool.append(layer, *self._append_to, key[:, :, 0], value[:, :, 0])
+        keys, values = self._pool.read(layer, self._slots, self._num_own)
+        rows, heads, tokens, dim = query.shape
         # The heads that share a kv head become its query tokens: keys are never expanded.
-        grouped = query.reshape(rows, keys.size(1), heads // keys.size(1), dim)
-        attended = scaled_dot_product_attention(grouped, keys, values, attn_mask=self._mask)
-        return attended.reshape(rows, heads, 1, dim)
+        grouped = query.reshape(rows, keys.size(1), -1, dim)
+        scores = grouped @ keys.transpose(-1, -2) * dim**-0.5  # (rows, kv_heads, queries, own)
+        if self._mask is not None:
+            by_token = scores.view(rows, keys.size(1), -1, tokens, self._num_own)
+            by_token.masked_fill_(~self._mask, float("-inf"))
+        if self._shared is None:
+            attended = _softmax(scores) @ values
+        else:
+            attended = self._shared.attend(layer, grouped * dim**-0.5, scores, values)
+        return attended.reshape(rows, heads, tokens, dim)
+
+
+def _softmax(scores: torch.Tensor) -> torch.Tensor:
+    return scores.softmax(dim=-1, dtype=torch.float32).to(scores.dtype)
 
 
 class CachedSelfAttention(SelfAttention):  # type: ignore[misc]

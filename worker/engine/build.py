@@ -13,8 +13,11 @@ from worker.engine.feature_cache import FeatureCache
 from worker.engine.language_model import LanguageModel, build_gpt_model
 from worker.engine.language_weights import load_language_model
 from worker.engine.launch import EngineConfig
+from worker.engine.memory import cache_tokens
+from worker.engine.prefix_inputs import PrefixInputs
+from worker.engine.progress import Progress
 from worker.engine.sampler import VocabParallelSampler
-from worker.engine.scheduler import Scheduler
+from worker.engine.scheduler import PrefillLimits, Scheduler
 from worker.engine.vision import build_vision_encoder
 
 
@@ -24,12 +27,17 @@ class LoadedEngine:
     limits: ModelLimits
 
 
-def load_engine(config: EngineConfig, ranks: Ranks) -> LoadedEngine:
+def load_engine(
+    config: EngineConfig, ranks: Ranks, progress: Progress | None = None
+) -> LoadedEngine:
     """Read the model onto this rank.
+
+    progress: counts what the engine computes.
 
     Raises:
         ConfigError: the checkpoint is incomplete, inconsistent or of a kind that is not supported.
     """
+    progress = progress or Progress()
     profile = config.model.profile()
     tokenizer = config.model.tokenizer()
     dtype = DTYPE_OF_PRECISION[config.precision]
@@ -37,19 +45,26 @@ def load_engine(config: EngineConfig, ranks: Ranks) -> LoadedEngine:
         shape, weights = checkpoint.shape, checkpoint.weights
         gpt = build_gpt_model(shape.language, ranks.size, dtype)
         load_language_model(gpt, weights, shape.language, ranks.rank, ranks.size)
-        vision = build_vision_encoder(shape, weights, dtype, ranks)
+        vision = build_vision_encoder(shape, weights, dtype, ranks, progress)
+    gpt = gpt.to(ranks.device)
+    prefill = PrefillLimits(
+        step_tokens=config.max_prefill_tokens,
+        piece_tokens=config.prefill_piece_tokens,
+        cache_tokens=cache_tokens(shape.language, dtype, ranks, config.kv_cache_bytes),
+    )
     language_model = LanguageModel(
-        gpt.to(ranks.device),
+        gpt,
         shape.language,
-        max_batch_rows=config.max_batch_rows,
+        max_cache_tokens=prefill.cache_tokens,
         dtype=dtype,
         device=ranks.device,
+        progress=progress,
     )
+    features = FeatureCache(config.vision_cache_embeddings)
     engine = Engine(
         language_model=language_model,
-        vision=vision,
-        features=FeatureCache(config.vision_cache_embeddings),
-        scheduler=Scheduler(config.max_batch_rows, config.max_prefill_tokens),
+        inputs=PrefixInputs(language_model, vision, features, config.max_prefill_tokens),
+        scheduler=Scheduler(config.max_batch_rows, prefill),
         sampler=VocabParallelSampler(
             min(tokenizer.vocab_size, shape.language.vocab_size), profile.eos_token_ids, ranks
         ),
@@ -62,5 +77,7 @@ def load_engine(config: EngineConfig, ranks: Ranks) -> LoadedEngine:
         tokens_per_frame=shape.vision.tokens_per_frame,
         num_channels=shape.vision.num_channels,
         image_size=shape.vision.image_size,
+        piece_tokens=prefill.piece_tokens,
+        cache_tokens=prefill.cache_tokens,
     )
     return LoadedEngine(engine, limits)

@@ -61,5 +61,10 @@ class CommandChannel:
         self._broadcast(payload)
         return _commands.validate_json(payload.numpy().tobytes())
 
+    def confirm(self) -> None:
+        """All ranks: return when all have come here; a broadcast alone needs no receiver yet."""
+        if self._ranks.size > 1:
+            dist.barrier(group=self._ranks.control_group)
+
     def _broadcast(self, tensor: torch.Tensor) -> None:
         dist.broadcast(tensor, group_src=0, group=self._ranks.control_group)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -65,14 +66,25 @@ def gather_all(tensor: torch.Tensor, group: dist.ProcessGroup) -> list[torch.Ten
     return parts
 
 
-def first_error(message: str | None, ranks: Ranks) -> str | None:
-    """The lowest rank's error if any rank has one, equal on all ranks; None if none has."""
+def first_errors(messages: Sequence[str | None], ranks: Ranks) -> list[str | None]:
+    """For each place the lowest rank's message if any rank has one, equal on all ranks."""
     if ranks.size == 1:
-        return message
-    flag = torch.tensor([message is not None], dtype=torch.int32)
+        return list(messages)
+    flag = torch.tensor([any(m is not None for m in messages)], dtype=torch.int32)
     dist.all_reduce(flag, op=dist.ReduceOp.MAX, group=ranks.control_group)
     if not int(flag):
-        return None
-    messages: list[str | None] = [None] * ranks.size
-    dist.all_gather_object(messages, message, group=ranks.control_group)
-    return next(m for m in messages if m is not None)
+        return [None] * len(messages)
+    of_ranks: list[Sequence[str | None]] = [()] * ranks.size
+    dist.all_gather_object(of_ranks, list(messages), group=ranks.control_group)
+    return [
+        next((m for m in column if m is not None), None) for column in zip(*of_ranks, strict=True)
+    ]
+
+
+def smallest(value: int, ranks: Ranks) -> int:
+    """The smallest of the ranks' values, on all ranks."""
+    if ranks.size == 1:
+        return value
+    tensor = torch.tensor([value])
+    dist.all_reduce(tensor, op=dist.ReduceOp.MIN, group=ranks.control_group)
+    return int(tensor)

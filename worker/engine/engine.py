@@ -1,4 +1,4 @@
-"""The step loop's body: admit, encode media, prefill, decode, sample, finish.
+"""The step loop's body: admit, prefill a bounded portion, decode, sample, finish.
 
 Every rank holds one Engine, gets the same rows in the same order and calls `step` in the same
 rhythm, so all collectives inside match. Only rank 0 hands the outcomes out.
@@ -9,24 +9,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import torch
+from torch.nn.functional import pad
 
-from neva.errors import RowError
 from neva.reasons import Reason
-from worker.engine.feature_cache import FeatureCache
 from worker.engine.language_model import LanguageModel
-from worker.engine.protocol import (
-    GenerateRequest,
-    GenerateResult,
-    MediaRef,
-    Outcome,
-    RequestFailed,
-)
+from worker.engine.prefix_inputs import PrefixInputs
+from worker.engine.prefixes import Prefix
+from worker.engine.protocol import GenerateRequest, GenerateResult, Outcome, RequestFailed
+from worker.engine.row_batch import RowBatch
 from worker.engine.sampler import VocabParallelSampler
-from worker.engine.scheduler import Row, Scheduler, SlotMove, group_by_prompt_length
+from worker.engine.scheduler import (
+    Piece,
+    Row,
+    Scheduler,
+    SlotMove,
+    bucketed,
+    group_pieces,
+    group_rows,
+)
 from worker.engine.stopping import Ending, StopRule, TextTokenizer
-from worker.engine.vision import VisionEncoder
-
-_PLACEHOLDER_ID = 0  # looked up for the media's places, then overwritten
 
 
 class Engine:
@@ -40,22 +41,21 @@ class Engine:
         self,
         *,
         language_model: LanguageModel,
-        vision: VisionEncoder,
-        features: FeatureCache,
+        inputs: PrefixInputs,
         scheduler: Scheduler,
         sampler: VocabParallelSampler,
         tokenizer: TextTokenizer,
         eos_ids: Sequence[int],
     ) -> None:
         self.language_model = language_model
-        self.vision = vision
         self.scheduler = scheduler
-        self._features = features
+        self.inputs = inputs
         self._sampler = sampler
         self._tokenizer = tokenizer
         self._eos_ids = tuple(eos_ids)
         self._stop_rules: dict[int, StopRule] = {}
         self.num_steps = 0
+        self.num_prefilled_tokens = 0  # positions computed for prompts, padding included
 
     @property
     def has_work(self) -> bool:
@@ -71,6 +71,11 @@ class Engine:
         )
         self.scheduler.add(Row(ticket, request))
 
+    def forget_media(self) -> None:
+        """Empty the caches of media embeddings and of prefixes that nobody uses."""
+        self.inputs.forget_all()
+        self.scheduler.prefixes.clear_unused()
+
     @torch.inference_mode()
     def drop(self, tickets: Iterable[int]) -> None:
         """Forget requests; unknown tickets are those that finished meanwhile."""
@@ -81,89 +86,87 @@ class Engine:
 
     @torch.inference_mode()
     def step(self) -> list[tuple[int, Outcome]]:
-        """Prefill what can be admitted, then one new token for every active row.
+        """Prefill a bounded portion of what is admitted, then one token for every active row.
 
         Returns the outcomes of the rows that ended, by ticket.
         """
         self.num_steps += 1
         outcomes: list[tuple[int, Outcome]] = []
-        rows, features = self._with_features(self.scheduler.take_waiting(), outcomes)
-        for group in group_by_prompt_length(rows):
-            self._prefill(group, features, outcomes)
+        need = self.scheduler.admit()
+        self._swap_prefixes()
+        self.language_model.cache.reserve(need)
+        left = self.scheduler.limits.step_tokens
+        left -= self._start_rows(self.scheduler.take_ready(left), outcomes)
+        if left > 0:
+            left -= self._compute_pieces(self.scheduler.next_pieces(left), outcomes)
+        if left > 0:
+            self._start_rows(self.scheduler.take_ready(left), outcomes)
         if self.scheduler.active:
             self._decode(outcomes)
         return outcomes
 
-    def _with_features(
-        self, rows: Sequence[Row], outcomes: list[tuple[int, Outcome]]
-    ) -> tuple[list[Row], dict[str, torch.Tensor]]:
-        """The rows whose media could be read, with the features by media key."""
-        features: dict[str, torch.Tensor] = {}
-        errors: dict[str, RowError] = {}
-        ready: list[Row] = []
-        for row in rows:
-            media = row.request.media
-            if media is None:
-                ready.append(row)
-                continue
-            if media.key not in features and media.key not in errors:
-                try:
-                    features[media.key] = self._features_of(media)
-                except RowError as error:
-                    errors[media.key] = error
-            if media.key in errors:
-                why = errors[media.key]
-                self._fail(row, why.reason, why.message, why.retryable, outcomes)
-            elif (found := features[media.key].size(0)) != row.request.num_media_tokens:
-                # Admission compared with the reference's shape; this is what its key stands for.
-                message = (
-                    f"the prompt has {row.request.num_media_tokens} media tokens, but the media"
-                    f" known as {media.key!r} has {found} features"
-                )
-                self._fail(row, Reason.MEDIA_TOKEN_CONFLICT, message, False, outcomes)
-            else:
-                ready.append(row)
-        return ready, features
+    def _compute_pieces(self, pieces: Sequence[Piece], outcomes: list[tuple[int, Outcome]]) -> int:
+        """Compute pieces of prefixes; how many positions that were."""
+        problems = self.inputs.prepare([piece.prefix for piece in pieces])
+        for prefix, problem in problems.items():
+            self._fail_users(prefix, problem.reason, problem.message, problem.retryable, outcomes)
+        num_tokens = 0
+        for group in group_pieces(piece for piece in pieces if piece.prefix not in problems):
+            num_tokens += self._compute_together(group, outcomes)
+        return num_tokens
 
-    def _features_of(self, media: MediaRef) -> torch.Tensor:
-        """The media's embeddings, encoded now unless they are still known.
-
-        Raises:
-            RowError: the media can't be read; equal on all ranks.
-        """
-        known = self._features.get(media.key)
-        if known is not None:
-            return known
-        features = self.vision.encode(media)
-        self._features.put(media.key, features)
-        return features
-
-    def _prefill(
-        self,
-        rows: Sequence[Row],
-        features: dict[str, torch.Tensor],
-        outcomes: list[tuple[int, Outcome]],
-    ) -> None:
-        """Compute equally long prompts together and choose their first tokens."""
-        first_slot = self.scheduler.activate(rows)
-        self.language_model.cache.reserve(
-            first_slot + len(rows), max(row.max_tokens for row in self.scheduler.active)
+    def _compute_together(self, group: Sequence[Piece], outcomes: list[tuple[int, Outcome]]) -> int:
+        start, width = group[0].start, group[0].width
+        embeddings = torch.stack(
+            [
+                _padded(self.inputs.of(piece.prefix)[start : start + piece.num_tokens], width)
+                for piece in group
+            ]
         )
-        embeddings = self.language_model.embed([_prompt_ids(row.request) for row in rows])
-        for row_embeddings, row in zip(embeddings, rows, strict=True):
-            if row.request.media is not None:
-                start = len(row.request.before_ids)
-                stop = start + row.request.num_media_tokens
-                row_embeddings[start:stop] = features[row.request.media.key]
-        logits = self.language_model.prefill(embeddings, first_slot)
-        self._accept(rows, self._sampler.choose(logits, rows), outcomes)
+        finite = self.language_model.prefill_prefixes(
+            embeddings, [piece.prefix.slot for piece in group], start
+        )
+        for piece, is_finite in zip(group, finite, strict=True):
+            prefix = piece.prefix
+            prefix.num_computed += piece.num_tokens
+            if not is_finite:
+                self.language_model.cache.prefixes.clear(prefix.slot)
+                message = "logits of token 0 are not finite"
+                self._fail_users(prefix, Reason.NUMERICAL_ERROR, message, False, outcomes)
+            elif prefix.is_ready:
+                self.inputs.forget(prefix)
+        self.num_prefilled_tokens += len(group) * width
+        return len(group) * width
+
+    def _start_rows(self, rows: Sequence[Row], outcomes: list[tuple[int, Outcome]]) -> int:
+        """Compute the own parts of rows and choose their first tokens; how many positions."""
+        num_tokens = 0
+        for group in group_rows(rows):
+            width = bucketed(group[0].num_own_prompt_tokens)
+            first_slot = self.scheduler.activate(group)
+            embeddings = torch.stack([_padded(self._own_embeddings(row), width) for row in group])
+            logits = self.language_model.prefill_rows(
+                embeddings,
+                _batch(group, first_slot, width),
+                [row.num_own_prompt_tokens - 1 for row in group],
+            )
+            num_tokens += len(group) * width
+            self._accept(group, self._sampler.choose(logits, group), outcomes)
+        self.num_prefilled_tokens += num_tokens
+        return num_tokens
+
+    def _own_embeddings(self, row: Row) -> torch.Tensor:
+        """(own prompt tokens, hidden)"""
+        tail = self.inputs.tail_of(row.prefix) if row.prefix is not None else None
+        if tail is not None:
+            return tail
+        request = row.request
+        ids = (*request.before_ids, *request.after_ids)
+        return self.language_model.embed(ids[len(ids) - row.num_own_prompt_tokens :])
 
     def _decode(self, outcomes: list[tuple[int, Outcome]]) -> None:
         rows = list(self.scheduler.active)
-        logits = self.language_model.decode(
-            last_ids=[row.token_ids[-1] for row in rows],
-            positions=[row.num_prompt_tokens + len(row.token_ids) - 1 for row in rows],
-        )
+        logits = self.language_model.decode([row.token_ids[-1] for row in rows], _batch(rows, 0, 1))
         self._accept(rows, self._sampler.choose(logits, rows), outcomes)
 
     def _accept(
@@ -178,7 +181,7 @@ class Engine:
             if token is None:
                 message = f"logits of token {len(row.token_ids)} are not finite"
                 self._fail(row, Reason.NUMERICAL_ERROR, message, False, outcomes)
-                self.language_model.cache.clear(self.scheduler.active.index(row))
+                self.language_model.cache.rows.clear(self.scheduler.active.index(row))
                 ended.append(row)
                 continue
             row.token_ids.append(token)
@@ -187,12 +190,32 @@ class Engine:
                 del self._stop_rules[row.ticket]
                 outcomes.append((row.ticket, _result(row, ending)))
                 ended.append(row)
-        self._move(self.scheduler.retire(ended))
+        if ended:
+            self._move(self.scheduler.retire(ended))
 
     def _move(self, moves: Iterable[SlotMove]) -> None:
         for move in moves:
-            num_tokens = move.row.num_prompt_tokens + len(move.row.token_ids)
-            self.language_model.cache.move(move.source, move.target, num_tokens)
+            num_tokens = move.row.num_own_prompt_tokens + len(move.row.token_ids)
+            self.language_model.cache.rows.move(move.source, move.target, num_tokens)
+        self._swap_prefixes()
+
+    def _swap_prefixes(self) -> None:
+        swaps = self.scheduler.prefixes.swaps
+        for swap in swaps:
+            self.language_model.cache.prefixes.swap(swap.one, swap.other, swap.num_tokens)
+        swaps.clear()
+
+    def _fail_users(
+        self,
+        prefix: Prefix,
+        reason: Reason,
+        message: str,
+        retryable: bool,
+        outcomes: list[tuple[int, Outcome]],
+    ) -> None:
+        for row in self.scheduler.take_users(prefix):
+            self._fail(row, reason, message, retryable, outcomes)
+        self._swap_prefixes()
 
     def _fail(
         self,
@@ -220,6 +243,17 @@ def _result(row: Row, ending: Ending) -> GenerateResult:
     )
 
 
-def _prompt_ids(request: GenerateRequest) -> list[int]:
-    placeholders = [_PLACEHOLDER_ID] * request.num_media_tokens
-    return [*request.before_ids, *placeholders, *request.after_ids]
+def _batch(rows: Sequence[Row], first_slot: int, num_tokens: int) -> RowBatch:
+    """The next `num_tokens` of rows that stand in slots from `first_slot` on."""
+    return RowBatch(
+        first_slot=first_slot,
+        own_starts=tuple(row.num_own_cached for row in rows),
+        num_tokens=num_tokens,
+        prefix_slots=tuple(row.prefix.slot if row.prefix is not None else -1 for row in rows),
+        prefix_lengths=tuple(row.num_prefix_tokens for row in rows),
+    )
+
+
+def _padded(embeddings: torch.Tensor, width: int) -> torch.Tensor:
+    """(tokens, hidden) with zeros behind: (width, hidden)"""
+    return pad(embeddings, (0, 0, 0, width - embeddings.size(0)))

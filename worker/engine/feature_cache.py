@@ -36,3 +36,8 @@ class FeatureCache:
         while self.num_embeddings > self._max_embeddings:
             _, evicted = self._features.popitem(last=False)
             self.num_embeddings -= evicted.size(0)
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._features.clear()
+        self.num_embeddings = 0

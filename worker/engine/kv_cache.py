@@ -1,12 +1,13 @@
-"""Keys and values of the active rows."""
+"""Keys and values: a pool of slots for shared beginnings of prompts, one for the rows' own rest."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
-_TOKEN_STEP = 128
+from worker.engine.cache_budget import CacheNeed
 
 
 @dataclass(slots=True)
@@ -17,13 +18,12 @@ class _LayerCache:
     values: torch.Tensor
 
 
-class SlotKVCache:
-    """One slot a row, all slots equally long; keys are stored rotated.
+class SlotPool:
+    """Equally long slots of every layer; keys are stored rotated.
 
-    The unit is the slot. `Scheduler` owns the question which row has which slot; this class only
-    keeps tensors. Nothing is allocated until `reserve`; memory then grows in steps of rows
-    (doubling, at most `max_rows`) and of tokens, and is kept for later rows. Never more than
-    max_rows × the longest row so far, rounded up.
+    The unit is the slot. The scheduler owns the question what lies in which slot; this class only
+    keeps tensors. What no one has written yet is zero, so that a masked place, which is multiplied
+    by a weight of 0, never holds a stray NaN.
     """
 
     def __init__(
@@ -32,12 +32,10 @@ class SlotKVCache:
         num_layers: int,
         num_kv_heads: int,
         head_dim: int,
-        max_rows: int,
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        """`num_kv_heads` counts this rank's heads."""
-        self._max_rows = max_rows
+        """`num_kv_heads` counts this rank's heads. Nothing is allocated before `resize`."""
         self.num_slots = 0
         self.num_tokens = 0
         empty = torch.empty((0, num_kv_heads, 0, head_dim), dtype=dtype, device=device)
@@ -48,58 +46,66 @@ class SlotKVCache:
         """Memory held on this rank."""
         return sum(c.keys.nbytes + c.values.nbytes for c in self._layers)
 
-    def reserve(self, num_slots: int, num_tokens: int) -> None:
-        """Make room for that many slots of that many tokens; what is stored stays.
+    def resize(self, num_slots: int, num_tokens: int) -> None:
+        """Make it that many slots of that many tokens; what is stored and still has a place stays.
 
-        `num_slots` must not exceed `max_rows`.
+        Layer by layer, so that at most one layer's tensor exists twice.
         """
-        if num_slots > self._max_rows:
-            raise ValueError(f"{num_slots} slots asked for, at most {self._max_rows} exist")
-        if num_slots <= self.num_slots and num_tokens <= self.num_tokens:
+        if (num_slots, num_tokens) == (self.num_slots, self.num_tokens):
             return
-        if num_slots > self.num_slots:
-            num_slots = min(self._max_rows, max(num_slots, 2 * self.num_slots))
-        new_slots = max(num_slots, self.num_slots)
-        new_tokens = max(-(-num_tokens // _TOKEN_STEP) * _TOKEN_STEP, self.num_tokens)
-        for cache in self._layers:  # layer by layer: at most one layer exists twice
-            cache.keys = self._grown(cache.keys, new_slots, new_tokens)
-            cache.values = self._grown(cache.values, new_slots, new_tokens)
-        self.num_slots, self.num_tokens = new_slots, new_tokens
+        for cache in self._layers:
+            cache.keys = self._resized(cache.keys, num_slots, num_tokens)
+            cache.values = self._resized(cache.values, num_slots, num_tokens)
+        self.num_slots, self.num_tokens = num_slots, num_tokens
 
-    def _grown(self, old: torch.Tensor, num_slots: int, num_tokens: int) -> torch.Tensor:
-        # Zeros: a masked place is multiplied by a weight of 0, and 0 × stray NaN would be NaN.
+    def _resized(self, old: torch.Tensor, num_slots: int, num_tokens: int) -> torch.Tensor:
         new = old.new_zeros((num_slots, old.size(1), num_tokens, old.size(3)))
-        new[: self.num_slots, :, : self.num_tokens] = old
+        slots, tokens = min(num_slots, self.num_slots), min(num_tokens, self.num_tokens)
+        new[:slots, :, :tokens] = old[:slots, :, :tokens]
         return new
 
-    def write_prompt(
-        self, layer: int, first_slot: int, keys: torch.Tensor, values: torch.Tensor
-    ) -> None:
-        """Store whole prompts. keys, values: (rows, kv_heads, prompt tokens, head_dim)."""
-        num_rows, _, num_tokens, _ = keys.shape
-        cache = self._layers[layer]
-        cache.keys[first_slot : first_slot + num_rows, :, :num_tokens] = keys
-        cache.values[first_slot : first_slot + num_rows, :, :num_tokens] = values
-
-    def append_token(
+    def write(
         self,
         layer: int,
-        positions: torch.Tensor,
+        slots: slice | torch.Tensor,
+        start: int,
         keys: torch.Tensor,
         values: torch.Tensor,
-        num_tokens: int,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Store one token a row in slots 0 … rows-1; all keys and values up to `num_tokens`.
+    ) -> None:
+        """Store equally many tokens a slot from place `start` on.
 
-        positions: (rows,). keys, values: (rows, kv_heads, head_dim).
-        Returns two views (rows, kv_heads, num_tokens, head_dim).
+        keys, values: (slots, kv_heads, tokens, head_dim).
         """
-        num_rows = positions.size(0)
         cache = self._layers[layer]
-        slots = torch.arange(num_rows, device=positions.device)
-        cache.keys[slots, :, positions] = keys
-        cache.values[slots, :, positions] = values
-        return cache.keys[:num_rows, :, :num_tokens], cache.values[:num_rows, :, :num_tokens]
+        stop = start + keys.size(2)
+        cache.keys[slots, :, start:stop] = keys
+        cache.values[slots, :, start:stop] = values
+
+    def append(
+        self,
+        layer: int,
+        slots: torch.Tensor,
+        places: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+    ) -> None:
+        """Store one token a slot, each at its own place.
+
+        slots, places: (rows,). keys, values: (rows, kv_heads, head_dim).
+        """
+        cache = self._layers[layer]
+        cache.keys[slots, :, places] = keys
+        cache.values[slots, :, places] = values
+
+    def read(
+        self, layer: int, slots: slice | torch.Tensor, num_tokens: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The first `num_tokens` of some slots, (slots, kv_heads, num_tokens, head_dim) each.
+
+        Views for a slice, copies for an index.
+        """
+        cache = self._layers[layer]
+        return cache.keys[slots, :, :num_tokens], cache.values[slots, :, :num_tokens]
 
     def move(self, source: int, target: int, num_tokens: int) -> None:
         """Copy the first `num_tokens` of a slot over another slot."""
@@ -107,8 +113,63 @@ class SlotKVCache:
             cache.keys[target, :, :num_tokens] = cache.keys[source, :, :num_tokens]
             cache.values[target, :, :num_tokens] = cache.values[source, :, :num_tokens]
 
+    def swap(self, one: int, other: int, num_tokens: int) -> None:
+        """Exchange the first `num_tokens` of two slots."""
+        pair, reverse = [one, other], [other, one]
+        for cache in self._layers:
+            cache.keys[pair, :, :num_tokens] = cache.keys[reverse, :, :num_tokens]
+            cache.values[pair, :, :num_tokens] = cache.values[reverse, :, :num_tokens]
+
     def clear(self, slot: int) -> None:
         """Zero a slot that may hold values that are not finite, which no mask would hide."""
         for cache in self._layers:
             cache.keys[slot].zero_()
             cache.values[slot].zero_()
+
+
+class KVCache:
+    """The two pools, within one budget of tokens (`cache_budget`).
+
+    A pool grows ahead of need (slots double) while both fit; else both are cut to the need.
+    """
+
+    def __init__(self, prefixes: SlotPool, rows: SlotPool, max_tokens: int) -> None:
+        self.prefixes = prefixes
+        self.rows = rows
+        self._max_tokens = max_tokens
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory held on this rank."""
+        return self.prefixes.num_bytes + self.rows.num_bytes
+
+    def reserve(self, need: CacheNeed) -> None:
+        """Make room for what the scheduler has admitted.
+
+        Raises:
+            ValueError: that is more than the budget.
+        """
+        if need.num_tokens > self._max_tokens:
+            raise ValueError(f"{need.num_tokens} cached tokens asked for, {self._max_tokens} exist")
+        grown = CacheNeed(
+            num_prefixes=_grown(self.prefixes.num_slots, need.num_prefixes),
+            prefix_tokens=max(self.prefixes.num_tokens, need.prefix_tokens),
+            num_rows=_grown(self.rows.num_slots, need.num_rows),
+            row_tokens=max(self.rows.num_tokens, need.row_tokens),
+        )
+        if grown.num_tokens > self._max_tokens:
+            grown = need
+        self.prefixes.resize(grown.num_prefixes, grown.prefix_tokens)
+        self.rows.resize(grown.num_rows, grown.row_tokens)
+
+
+def _grown(now: int, needed: int) -> int:
+    return now if needed <= now else max(needed, 2 * now)
+
+
+def slots_of(indices: Sequence[int], device: torch.device) -> slice | torch.Tensor:
+    """A slice where the slots follow each other, so that reading them copies nothing."""
+    first = indices[0]
+    if list(indices) == list(range(first, first + len(indices))):
+        return slice(first, first + len(indices))
+    return torch.tensor(indices, device=device)

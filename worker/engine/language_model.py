@@ -13,18 +13,20 @@ from neva.nemo_config import Activation
 from worker.engine.architecture import LanguageShape
 from worker.engine.attention import (
     CachedSelfAttention,
-    DecodeContext,
-    PrefillContext,
+    PrefixContext,
     RotaryTable,
-    StepContext,
+    RowContext,
 )
-from worker.engine.kv_cache import SlotKVCache
+from worker.engine.kv_cache import KVCache, SlotPool
+from worker.engine.layers import run_layers
 from worker.engine.megatron_api import (
     GPTModel,
     IdentityOp,
     TransformerConfig,
     get_gpt_layer_local_spec,
 )
+from worker.engine.progress import Progress
+from worker.engine.row_batch import RowBatch
 from worker.engine.split import split_over
 
 _VOCAB_MULTIPLE = 128  # megatron pads the vocabulary to this times the tensor parallel size
@@ -111,13 +113,15 @@ class LanguageModel:
         model: Any,
         shape: LanguageShape,
         *,
-        max_batch_rows: int,
+        max_cache_tokens: int,
         dtype: torch.dtype,
         device: torch.device,
+        progress: Progress,
     ) -> None:
         self._model = model
         self._dtype = dtype
         self._device = device
+        self._progress = progress
         self.vocab_size: int = shape.vocab_size
         self._rotary = RotaryTable(
             torch.tensor(shape.inverse_frequencies, device=device),
@@ -125,45 +129,68 @@ class LanguageModel:
             shape.context_tokens,
         )
         first_attention = model.decoder.layers[0].self_attention
-        self.cache = SlotKVCache(
-            num_layers=shape.num_layers,
-            num_kv_heads=first_attention.num_query_groups_per_partition,
-            head_dim=shape.head_dim,
-            max_rows=max_batch_rows,
-            dtype=dtype,
-            device=device,
-        )
+        self.num_kv_heads: int = first_attention.num_query_groups_per_partition
+        self.head_dim = shape.head_dim
 
-    def embed(self, token_ids: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Embeddings (rows, tokens, hidden) of equally many ids a row."""
+        def pool() -> SlotPool:
+            return SlotPool(
+                num_layers=shape.num_layers,
+                num_kv_heads=self.num_kv_heads,
+                head_dim=shape.head_dim,
+                dtype=dtype,
+                device=device,
+            )
+
+        self.cache = KVCache(pool(), pool(), max_cache_tokens)
+
+    def embed(self, token_ids: Sequence[int]) -> torch.Tensor:
+        """Embeddings (tokens, hidden)."""
         ids = torch.tensor(token_ids, dtype=torch.long, device=self._device)
         embeddings: torch.Tensor = self._model.embedding.word_embeddings(ids)
         return embeddings
 
-    def prefill(self, embeddings: torch.Tensor, first_slot: int) -> torch.Tensor:
-        """Compute whole prompts into the slots from `first_slot` on, which must be reserved.
+    def prefill_prefixes(
+        self, embeddings: torch.Tensor, slots: Sequence[int], start: int
+    ) -> list[bool]:
+        """Compute the next positions of some prefixes into their slots, which must be reserved.
 
-        embeddings: (rows, tokens, hidden). Returns the last position's logits on this rank,
-        (rows, vocabulary / ranks).
+        embeddings: (prefixes, tokens, hidden). Returns for each whether all came out finite, equal
+        on all ranks.
         """
-        num_tokens = embeddings.size(1)
-        context = PrefillContext(self.cache, self._rotary, first_slot, num_tokens, self._dtype)
-        return self._forward(embeddings, context)
-
-    def decode(self, last_ids: Sequence[int], positions: Sequence[int]) -> torch.Tensor:
-        """One token for each row in slots 0 … rows-1.
-
-        last_ids: each row's newest token; positions: that token's place. Returns logits on this
-        rank, (rows, vocabulary / ranks).
-        """
-        context = DecodeContext(self.cache, self._rotary, list(positions), self._dtype)
-        return self._forward(self.embed([[token] for token in last_ids]), context)
-
-    def _forward(self, embeddings: torch.Tensor, context: StepContext) -> torch.Tensor:
-        hidden = self._model.decoder(
-            hidden_states=embeddings.transpose(0, 1).contiguous(),  # megatron: (tokens, rows, …)
-            attention_mask=None,
-            inference_context=context,
+        context = PrefixContext(
+            self.cache.prefixes, self._rotary, slots, start, embeddings.size(1), self._dtype
         )
-        logits: torch.Tensor = self._model.output_layer(hidden[-1:])[0][0]
+        hidden = self._run(embeddings, context)
+        finite: list[bool] = hidden.isfinite().all(dim=-1).all(dim=0).tolist()
+        return finite
+
+    def prefill_rows(
+        self, embeddings: torch.Tensor, batch: RowBatch, last_places: Sequence[int]
+    ) -> torch.Tensor:
+        """Compute the own part of some prompts into their row slots, which must be reserved.
+
+        embeddings: (rows, tokens, hidden), padded; last_places: where each row's last token is.
+        Returns logits on this rank, (rows, vocabulary / ranks).
+        """
+        hidden = self._run(embeddings, RowContext(self.cache, self._rotary, batch, self._dtype))
+        rows = torch.arange(hidden.size(1), device=self._device)
+        return self._logits(hidden[torch.tensor(last_places, device=self._device), rows])
+
+    def decode(self, last_ids: Sequence[int], batch: RowBatch) -> torch.Tensor:
+        """One token for each row; last_ids: each row's newest token.
+
+        Returns logits on this rank, (rows, vocabulary / ranks).
+        """
+        context = RowContext(self.cache, self._rotary, batch, self._dtype)
+        return self._logits(self._run(self.embed(last_ids)[:, None], context)[0])
+
+    def _run(self, embeddings: torch.Tensor, context: PrefixContext | RowContext) -> torch.Tensor:
+        # megatron: (tokens, rows, hidden)
+        hidden = embeddings.transpose(0, 1).contiguous()
+        return run_layers(self._model.decoder, hidden, context, self._progress)
+
+    def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """hidden: (rows, hidden), before the final norm."""
+        hidden = self._model.decoder.final_layernorm(hidden)
+        logits: torch.Tensor = self._model.output_layer(hidden[None])[0][0]
         return logits

@@ -47,8 +47,12 @@ class EngineConfig:
         socket_path: where clients connect; kept over restarts.
         scratch_dir: private to one start: rendezvous file, the ranks' configuration, error files.
         max_batch_rows: rows decoded together at most.
-        max_prefill_tokens: prompt tokens computed in one step at most (one row may exceed it).
+        max_prefill_tokens: prompt tokens computed between two tokens of the active rows, and
+            visual tokens of one pass of the tower (one video may exceed it).
+        prefill_piece_tokens: tokens of one prompt computed in one pass at most.
         vision_cache_embeddings: media embeddings kept for later rows of the same video.
+        kv_cache_bytes: memory for keys and values on each rank; None takes a share of what is free
+            after loading.
         log_path: where the ranks' stdout and stderr go; inherited when None.
     """
 
@@ -57,10 +61,12 @@ class EngineConfig:
     precision: Precision
     socket_path: Path
     scratch_dir: Path
-    max_batch_rows: int = 32
+    max_batch_rows: int = 64
     device: DeviceKind = "auto"
-    max_prefill_tokens: int = 8192
+    max_prefill_tokens: int = 2048
+    prefill_piece_tokens: int = 512
     vision_cache_embeddings: int = 65536
+    kv_cache_bytes: int | None = None
     log_path: Path | None = None
     base_model: Path | None = None
     vision_encoder: Path | None = None
@@ -223,6 +229,13 @@ class EngineProcesses:
             retryable=True,
         )
 
+    def kill(self) -> None:
+        """End all ranks at once, stopped or stuck ones too."""
+        for process in self._processes:
+            process.kill()
+        for process in self._processes:
+            process.wait()
+
     def terminate(self) -> None:
         """End all ranks: SIGTERM, then SIGKILL for those that don't go."""
         for process in self._processes:
@@ -242,6 +255,8 @@ def _check(config: EngineConfig) -> None:
         raise ConfigError(f"tensor parallel size {config.tensor_parallel_size}: must be 1 or more")
     if config.max_batch_rows < 1:
         raise ConfigError(f"max_batch_rows {config.max_batch_rows}: must be 1 or more")
+    if config.prefill_piece_tokens < 1 or config.max_prefill_tokens < 1:
+        raise ConfigError("max_prefill_tokens and prefill_piece_tokens must be 1 or more")
     if len(os.fsencode(config.socket_path)) > _MAX_SOCKET_PATH_BYTES:
         raise ConfigError(
             f"the engine's socket path is longer than {_MAX_SOCKET_PATH_BYTES} bytes, which Unix"

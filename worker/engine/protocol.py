@@ -134,7 +134,11 @@ Outcome = GenerateResult | RequestFailed
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
-    """What the engine is and how busy it is."""
+    """What the engine is and how busy it is.
+
+    Attributes:
+        progress: grows while the engine computes and, once a second, while it waits for work.
+    """
 
     generation: str
     num_active: int
@@ -146,6 +150,8 @@ class EngineStatus:
     device: str
     num_steps: int
     num_vision_passes: int
+    num_prefilled_tokens: int
+    progress: int
 
 
 @dataclass(frozen=True, slots=True)

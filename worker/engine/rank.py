@@ -34,7 +34,8 @@ from worker.engine.launch import (
     error_file,
     read_rank_config,
 )
-from worker.engine.protocol import EngineStatus
+from worker.engine.progress import Progress
+from worker.engine.protocol import EngineStatus, Outcome
 from worker.engine.server import EngineServer
 
 _HEARTBEAT_INTERVAL_S = 1.0
@@ -50,16 +51,23 @@ def run_rank(config: RankConfig, rank: int) -> None:
     size = config.engine.tensor_parallel_size
     device = choose_device(config.engine.device, rank, size)
     ranks = distributed.join(rank, size, device, config.engine.scratch_dir / "rendezvous")
-    loaded = load_engine(config.engine, ranks)
+    progress = Progress()
+    loaded = load_engine(config.engine, ranks, progress)
     dist.barrier(group=ranks.control_group)  # everyone can compute
     channel = CommandChannel(ranks)
     if rank == 0:
-        _lead(loaded, channel, config, str(device))
+        _lead(loaded, channel, config, str(device), progress)
     else:
         _follow(loaded.engine, channel)
 
 
-def _lead(loaded: LoadedEngine, channel: CommandChannel, config: RankConfig, device: str) -> None:
+def _lead(
+    loaded: LoadedEngine,
+    channel: CommandChannel,
+    config: RankConfig,
+    device: str,
+    progress: Progress,
+) -> None:
     engine = loaded.engine
 
     def status() -> EngineStatus:
@@ -73,23 +81,33 @@ def _lead(loaded: LoadedEngine, channel: CommandChannel, config: RankConfig, dev
             precision=config.engine.precision,
             device=device,
             num_steps=engine.num_steps,
-            num_vision_passes=engine.vision.num_passes,
+            num_vision_passes=engine.inputs.vision.num_passes,
+            num_prefilled_tokens=engine.num_prefilled_tokens,
+            progress=progress.count,
         )
 
-    server = EngineServer(config.engine.socket_path, status(), loaded.limits)
+    server = EngineServer(config.engine.socket_path, status(), loaded.limits, progress)
     server.start()
     while True:
         commands = server.take_commands(0.0 if engine.has_work else _HEARTBEAT_INTERVAL_S)
         channel.send(commands)
         _apply(commands, engine)
-        server.publish(engine.step() if engine.has_work else [], status())
+        server.publish(_turn(engine, channel), status())
+        progress.tick()
 
 
 def _follow(engine: Engine, channel: CommandChannel) -> None:
     while True:
         _apply(channel.receive(), engine)
-        if engine.has_work:
-            engine.step()
+        _turn(engine, channel)
+
+
+def _turn(engine: Engine, channel: CommandChannel) -> list[tuple[int, Outcome]]:
+    """One step; without work a sign of life of all ranks, so that a stopped one is noticed."""
+    if engine.has_work:
+        return engine.step()
+    channel.confirm()
+    return []
 
 
 def _apply(commands: Commands, engine: Engine) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import zmq
@@ -19,6 +19,7 @@ import zmq
 from neva.reasons import Reason
 from worker.engine.admission import ModelLimits, refusal
 from worker.engine.commands import Commands, NewRow
+from worker.engine.progress import Progress
 from worker.engine.protocol import (
     EngineReply,
     EngineStatus,
@@ -55,11 +56,14 @@ class _Dropped:
 class EngineServer:
     """Serves `socket_path` until the process ends; start it when the engine can compute."""
 
-    def __init__(self, socket_path: Path, status: EngineStatus, limits: ModelLimits) -> None:
-        """status: the first one; `publish` replaces it."""
+    def __init__(
+        self, socket_path: Path, status: EngineStatus, limits: ModelLimits, progress: Progress
+    ) -> None:
+        """status: the first one; `publish` replaces it, but for `progress`, which is read live."""
         self._socket_path = socket_path
         self._status = status
         self._limits = limits
+        self._progress = progress
         self._inbox: queue.SimpleQueue[NewRow | _Dropped | None] = queue.SimpleQueue()
         self._outbox: queue.SimpleQueue[tuple[int, Outcome]] = queue.SimpleQueue()
         self._owners: dict[int, _Owner] = {}
@@ -159,7 +163,7 @@ class EngineServer:
                 self._accept(client, request)
             case StatusMessage(nonce=nonce):
                 in_flight = tuple(self._tickets.get(client, ()))
-                status = self._status
+                status = replace(self._status, progress=self._progress.count)
                 self._send(client, StatusReply(status.generation, nonce, status, in_flight))
             case GoodbyeMessage():
                 tickets = tuple(self._tickets.pop(client, {}).values())

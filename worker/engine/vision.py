@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,8 @@ from neva.errors import RowError
 from neva.reasons import Reason
 from worker.checkpoint.base import Weights
 from worker.engine.architecture import LlavaShape, VisionShape
-from worker.engine.distributed import Ranks, first_error, gather_all
+from worker.engine.distributed import Ranks, first_errors, gather_all
+from worker.engine.progress import Progress
 from worker.engine.projector import Projector
 from worker.engine.protocol import MediaRef
 
@@ -22,44 +25,66 @@ class VisionEncoder:
     """Tower and projector, whole on every rank; `encode` is collective."""
 
     def __init__(
-        self, shape: VisionShape, tower: CLIPVisionModel, projector: Projector, ranks: Ranks
+        self,
+        shape: VisionShape,
+        tower: CLIPVisionModel,
+        projector: Projector,
+        ranks: Ranks,
+        progress: Progress,
     ) -> None:
         """tower: `shape.num_layers_used` layers of it, so it ends where the features are."""
         self.shape = shape
-        self.num_passes = 0
+        self.num_passes = 0  # of a video or image through the tower
         self._tower = tower
         self._projector = projector
         self._ranks = ranks
+        self._progress = progress
         self._hidden_size = projector.out_features
         self._dtype = projector.linear_1.weight.dtype
 
     @torch.inference_mode()
-    def encode(self, media: MediaRef) -> torch.Tensor:
-        """The embeddings of all frames, equal on all ranks: (frames × tokens_per_frame, hidden).
+    def encode(self, media: Sequence[MediaRef]) -> list[torch.Tensor | RowError]:
+        """The embeddings of each media, equal on all ranks: (frames × tokens_per_frame, hidden).
 
-        Each rank reads and computes its own share of the frames.
-
-        Raises:
-            RowError: MEDIA_UNREADABLE, retryable, on all ranks when any rank can't read its share.
+        All frames of all media go through the tower together; each rank reads and computes its
+        own share of them. Media that any rank can't read get a RowError instead:
+        MEDIA_UNREADABLE, retryable, on all ranks.
         """
-        num_frames = media.shape[0]
-        share = -(-num_frames // self._ranks.size)
-        start = min(num_frames, self._ranks.rank * share)
-        pixels, problem = _read_frames(media, start, min(num_frames, start + share))
-        problem = first_error(problem, self._ranks)
-        if problem is not None or pixels is None:
-            raise RowError(problem or "", reason=Reason.MEDIA_UNREADABLE, retryable=True)
-        self.num_passes += 1
-        # The last rank's share may be short: the rest stays zero and is cut off below.
+        results: dict[int, torch.Tensor | RowError] = {}
+        wanted = list(range(len(media)))
+        while wanted:
+            frames = [(i, frame) for i in wanted for frame in range(media[i].shape[0])]
+            share = -(-len(frames) // self._ranks.size)
+            mine = frames[self._ranks.rank * share :][:share]
+            pixels, problems = _read_share(media, mine)
+            agreed = first_errors([problems.get(i) for i in wanted], self._ranks)
+            if all(problem is None for problem in agreed):
+                features = self._encode(pixels, share)[: len(frames)]
+                for i, part in zip(
+                    wanted, torch.split(features, [media[i].shape[0] for i in wanted]), strict=True
+                ):
+                    # A copy: what stays in a cache must not keep the other videos alive.
+                    results[i] = part.flatten(0, 1).clone()
+                self.num_passes += len(wanted)
+                break
+            for i, problem in zip(wanted, agreed, strict=True):
+                if problem is not None:
+                    results[i] = RowError(problem, reason=Reason.MEDIA_UNREADABLE, retryable=True)
+            wanted = [i for i in wanted if i not in results]  # shared out anew
+        return [results[i] for i in range(len(media))]
+
+    def _encode(self, pixels: Sequence[np.ndarray], share: int) -> torch.Tensor:
+        """All ranks' frames: (ranks × share, tokens_per_frame, hidden); short shares end in 0."""
         mine = torch.zeros(
             (share, self.shape.tokens_per_frame, self._hidden_size),
             dtype=self._dtype,
             device=self._ranks.device,
         )
-        if len(pixels):
-            mine[: len(pixels)] = self._features(torch.from_numpy(pixels))
-        features = torch.cat(gather_all(mine, self._ranks.tensor_group))[:num_frames]
-        return features.flatten(0, 1)
+        if pixels:
+            read = torch.from_numpy(np.concatenate(pixels))
+            mine[: len(read)] = self._features(read)
+        self._progress.tick()
+        return torch.cat(gather_all(mine, self._ranks.tensor_group))
 
     def _features(self, pixels: torch.Tensor) -> torch.Tensor:
         """pixels (frames, 3, H, W) -> (frames, tokens_per_frame, hidden)"""
@@ -68,6 +93,22 @@ class VisionEncoder:
         hidden = self._tower(pixel_values=pixels).last_hidden_state
         projected: torch.Tensor = self._projector(hidden[:, 1:] if self.shape.drops_cls else hidden)
         return projected
+
+
+def _read_share(
+    media: Sequence[MediaRef], frames: Sequence[tuple[int, int]]
+) -> tuple[list[np.ndarray], dict[int, str]]:
+    """Some (media, frame) places, those of one media together: pixels, and problems by media."""
+    pixels: list[np.ndarray] = []
+    problems: dict[int, str] = {}
+    for i, places in groupby(frames, key=lambda place: place[0]):
+        numbers = [frame for _, frame in places]
+        read, problem = _read_frames(media[i], numbers[0], numbers[-1] + 1)
+        if read is not None:
+            pixels.append(read)
+        else:
+            problems[i] = problem or ""
+    return pixels, problems
 
 
 def _read_frames(media: MediaRef, start: int, stop: int) -> tuple[np.ndarray | None, str | None]:
@@ -85,7 +126,11 @@ def _read_frames(media: MediaRef, start: int, stop: int) -> tuple[np.ndarray | N
 
 
 def build_vision_encoder(
-    shape: LlavaShape, weights: Weights, dtype: torch.dtype, ranks: Ranks
+    shape: LlavaShape,
+    weights: Weights,
+    dtype: torch.dtype,
+    ranks: Ranks,
+    progress: Progress,
 ) -> VisionEncoder:
     """Tower and projector with their weights, on the rank's device."""
     vision = shape.vision
@@ -95,7 +140,7 @@ def build_vision_encoder(
         vision.projector, vision.hidden_size, shape.language.hidden_size, vision.projector_bias
     )
     _load(projector, "multi_modal_projector.", weights, dtype, ranks.device)
-    return VisionEncoder(vision, tower, projector, ranks)
+    return VisionEncoder(vision, tower, projector, ranks, progress)
 
 
 def _load_tower(

@@ -17,12 +17,15 @@ import torch
 from torch.nn import functional
 
 from worker.engine import attention, vision
-from worker.engine.attention import DecodeContext
+from worker.engine.attention import RotaryTable, RowContext
 from worker.engine.build import load_engine
+from worker.engine.cache_budget import CacheNeed
 from worker.engine.distributed import Ranks, gather_all
 from worker.engine.engine import Engine
+from worker.engine.kv_cache import KVCache
 from worker.engine.launch import EngineConfig, Precision
 from worker.engine.protocol import GenerateRequest, MediaRef, Outcome
+from worker.engine.row_batch import RowBatch
 from worker.engine.sampler import VocabParallelSampler
 from worker.engine.scheduler import Row
 
@@ -38,6 +41,8 @@ class Setup:
     max_prefill_tokens: int = 8192
     base_model: Path | None = None
     vision_encoder: Path | None = None
+    prefill_piece_tokens: int = 512
+    kv_cache_bytes: int | None = None
 
 
 _engines: dict[Setup, Engine] = {}
@@ -55,6 +60,8 @@ def engine_for(ranks: Ranks, setup: Setup) -> Engine:
             max_batch_rows=setup.max_batch_rows,
             device="cpu",
             max_prefill_tokens=setup.max_prefill_tokens,
+            prefill_piece_tokens=setup.prefill_piece_tokens,
+            kv_cache_bytes=setup.kv_cache_bytes,
             vision_cache_embeddings=setup.vision_cache_embeddings,
             base_model=setup.base_model,
             vision_encoder=setup.vision_encoder,
@@ -98,19 +105,26 @@ def generate(
 
 
 @contextmanager
-def _decode_context_with(change: str) -> Iterator[None]:
-    original = DecodeContext.__init__
+def _row_context_with(change: str) -> Iterator[None]:
+    original = RowContext.__init__
 
-    def broken(self: DecodeContext, cache, rotary, positions, dtype) -> None:  # type: ignore[no-untyped-def]
-        original(self, cache, rotary, positions, dtype)
-        if change == "mask":
+    def broken(
+        self: RowContext, cache: KVCache, rotary: RotaryTable, batch: RowBatch, dtype: torch.dtype
+    ) -> None:
+        if change == "positions" and batch.num_tokens == 1:
+            shifted = [length + 1 for length in batch.prefix_lengths]
+            original(self, cache, rotary, batch, dtype)
+            places = torch.tensor(batch.own_starts) + torch.tensor(shifted)
+            cos, sin = rotary.at(places[:, None], dtype)
+            self._cos, self._sin = cos[:, None], sin[:, None]
+            return
+        original(self, cache, rotary, batch, dtype)
+        if change == "own mask":
             self._mask = None
-        else:
-            shifted = self._positions + 1
-            self._cos = rotary.cos[shifted][:, None, None].to(dtype)
-            self._sin = rotary.sin[shifted][:, None, None].to(dtype)
+        if change == "prefix mask" and self._shared is not None:
+            self._shared._mask = None
 
-    with mock.patch.object(DecodeContext, "__init__", broken):
+    with mock.patch.object(RowContext, "__init__", broken):
         yield
 
 
@@ -125,8 +139,9 @@ def _not_causal() -> Iterator[None]:
 
 _FAULTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "none": nullcontext,
-    "decode positions off by one": lambda: _decode_context_with("positions"),
-    "decode mask missing": lambda: _decode_context_with("mask"),
+    "decode positions off by one": lambda: _row_context_with("positions"),
+    "mask of own tokens missing": lambda: _row_context_with("own mask"),
+    "mask of prefixes missing": lambda: _row_context_with("prefix mask"),
     "prefill not causal": _not_causal,
 }
 
@@ -135,6 +150,8 @@ def generate_with_fault(
     ranks: Ranks, setup: Setup, requests: Sequence[GenerateRequest], fault: str
 ) -> dict[str, Outcome]:
     """`generate` with a deliberate error in the attention."""
+    # Keys and values of another run would hide a wrong prefill.
+    engine_for(ranks, setup).forget_media()
     with _FAULTS[fault]():
         return generate(ranks, setup, requests)
 
@@ -166,9 +183,9 @@ def vision_passes(
 ) -> int:
     """How many times `generate` ran the vision tower."""
     engine = engine_for(ranks, setup)
-    before = engine.vision.num_passes
+    before = engine.inputs.vision.num_passes
     generate(ranks, setup, requests, rows_per_step)
-    return engine.vision.num_passes - before
+    return engine.inputs.vision.num_passes - before
 
 
 def frames_read(ranks: Ranks, setup: Setup, request: GenerateRequest) -> list[int]:
@@ -227,3 +244,68 @@ def save_distributed(ranks: Ranks, setup: Setup, directory: Path) -> None:
     ):
         warnings.simplefilter("ignore")
         dist_checkpointing.save(gpt.sharded_state_dict(prefix="model."), str(directory), strategy)
+
+
+def prefilled_tokens(
+    ranks: Ranks, setup: Setup, requests: Sequence[GenerateRequest]
+) -> tuple[int, dict[str, Outcome]]:
+    """Positions computed for the prompts, from empty caches, and the outcomes."""
+    engine = engine_for(ranks, setup)
+    engine.forget_media()
+    before = engine.num_prefilled_tokens
+    outcomes = generate(ranks, setup, requests)
+    return engine.num_prefilled_tokens - before, outcomes
+
+
+def work_per_step(
+    ranks: Ranks, setup: Setup, early: GenerateRequest, late: Sequence[GenerateRequest]
+) -> list[tuple[int, int]]:
+    """(tokens that `early` got, positions prefilled) in each step while `late` is prefilled."""
+    engine = engine_for(ranks, setup)
+    engine.add(0, early)
+    engine.step()
+    (row,) = engine.scheduler.active
+    for ticket, request in enumerate(late, start=1):
+        engine.add(ticket, request)
+    work = []
+    while engine.scheduler.num_waiting:
+        num_tokens, num_prefilled = len(row.token_ids), engine.num_prefilled_tokens
+        engine.step()
+        work.append((len(row.token_ids) - num_tokens, engine.num_prefilled_tokens - num_prefilled))
+        assert row in engine.scheduler.active or engine.scheduler.num_waiting == 0
+    engine.drop(range(1 + len(late)))
+    return work
+
+
+def most_cache_bytes(
+    ranks: Ranks, setup: Setup, requests: Sequence[GenerateRequest]
+) -> tuple[int, dict[str, Outcome]]:
+    """The largest size that the KV cache ever had on this rank, and the outcomes."""
+    cache = engine_for(ranks, setup).language_model.cache
+    sizes = [0]
+    reserve = cache.reserve
+
+    def spy(need: CacheNeed) -> None:
+        reserve(need)
+        sizes.append(cache.num_bytes)
+
+    with mock.patch.object(cache, "reserve", spy):
+        outcomes = generate(ranks, setup, requests)
+    return max(sizes), outcomes
+
+
+def tower_calls(
+    ranks: Ranks, setup: Setup, requests: Sequence[GenerateRequest]
+) -> tuple[int, dict[str, Outcome]]:
+    """How often this rank ran the tower, and the outcomes."""
+    encoder = engine_for(ranks, setup).inputs.vision
+    calls = []
+    features = encoder._features
+
+    def spy(pixels: torch.Tensor) -> torch.Tensor:
+        calls.append(len(pixels))
+        return features(pixels)
+
+    with mock.patch.object(encoder, "_features", spy):
+        outcomes = generate(ranks, setup, requests)
+    return len(calls), outcomes

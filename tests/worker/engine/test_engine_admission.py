@@ -10,7 +10,13 @@ from worker.engine.admission import ModelLimits, refusal
 from worker.engine.protocol import GenerateRequest, MediaRef, SamplingParams
 
 LIMITS = ModelLimits(
-    context_tokens=64, vocab_size=100, tokens_per_frame=4, num_channels=3, image_size=8
+    context_tokens=64,
+    vocab_size=100,
+    tokens_per_frame=4,
+    num_channels=3,
+    image_size=8,
+    piece_tokens=512,
+    cache_tokens=1000,
 )
 MEDIA = MediaRef("key", "/dev/shm/pixels", (3, 3, 8, 8))
 
@@ -87,3 +93,24 @@ def test_every_impossible_sampling_parameter_is_named() -> None:
 def test_greedy_needs_no_temperature() -> None:
     sampling = SamplingParams(greedy=True, temperature=0.0, max_new_tokens=4)
     assert refusal(text_request(sampling=sampling), LIMITS) is None
+
+
+def test_a_row_that_no_empty_cache_could_hold_is_refused() -> None:
+    request = text_request(media=MEDIA, num_media_tokens=12, num_prompt_tokens=10)
+    request = replace(request, after_ids=(1,))
+    # One slot of 64 tokens for the video and what stands before it, one for the rest.
+    assert refusal(request, replace(LIMITS, cache_tokens=128)) is None
+    failure = refusal(request, replace(LIMITS, cache_tokens=127))
+    assert failure is not None
+    assert failure.reason == Reason.OUT_OF_MEMORY
+    assert "128 tokens" in failure.message
+    assert "127" in failure.message
+    assert not failure.retryable
+
+
+def test_a_prompt_of_nothing_but_media_is_refused() -> None:
+    request = text_request(media=MEDIA, num_media_tokens=12, num_prompt_tokens=0)
+    assert reason_and_message(request) == (
+        Reason.MISSING_TEXT,
+        "the prompt is nothing but media",
+    )

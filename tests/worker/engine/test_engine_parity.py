@@ -99,7 +99,13 @@ def test_rows_that_come_and_go_at_any_step_get_the_same_tokens(
 
 @pytest.mark.parametrize("pool", [1], indirect=True)
 @pytest.mark.parametrize(
-    "fault", ["decode positions off by one", "decode mask missing", "prefill not causal"]
+    "fault",
+    [
+        "decode positions off by one",
+        "mask of own tokens missing",
+        "mask of prefixes missing",
+        "prefill not causal",
+    ],
 )
 def test_the_comparison_notices_a_wrong_attention(
     common_case: Case, pool: RankPool, fault: str

@@ -30,6 +30,7 @@ from worker.engine.protocol import (
     SamplingParams,
     decode_engine_reply,
 )
+from worker.engine.watchdog import EngineWatchdog
 
 PATIENCE_S = 120
 LONG = SamplingParams(greedy=True, max_new_tokens=200, min_new_tokens=200)
@@ -233,6 +234,39 @@ def test_a_killed_rank_takes_the_engine_down_and_a_new_one_answers(
     finally:
         client.close()
         engine.terminate()
+
+
+@pytest.mark.parametrize(("victim", "at_work"), [(1, True), (1, False), (0, True)])
+def test_a_stopped_rank_is_noticed_and_the_engine_ended(
+    model: TinyLlava, tmp_path: Path, victim: int, at_work: bool
+) -> None:
+    config = config_for(model.directory, tmp_path)
+    engine = EngineProcesses.start(config)
+    client = EngineClient(config.socket_path)
+    try:
+        engine.wait_ready(PATIENCE_S)
+        watchdog = EngineWatchdog.connect(config.socket_path, engine.generation, limit_s=2.0)
+        # Healthy: idle for a while, its count moves.
+        first = client.status(5).progress
+        wait_until(lambda: client.status(5).progress > first + 1, "an idle engine does not turn")
+        assert watchdog.check() is None
+        if at_work:
+            client.submit(make_request("lost", 5, sampling=LONG))
+            wait_until(lambda: client.status(5).num_active == 1, "the row was not started")
+        os.kill(engine.pids[victim], signal.SIGSTOP)
+        problems: list[str | None] = []
+        wait_until(lambda: problems.append(watchdog.check()) or problems[-1], "no hang noticed")
+        assert "no progress for" in str(problems[-1])
+        assert engine.poll() is None  # nothing has died: only the watchdog could tell
+        watchdog.close()
+        engine.kill()
+        assert not any(map(is_running, engine.pids))
+        if at_work:
+            with pytest.raises(EngineLost):
+                collect(client, 1)
+    finally:
+        client.close()
+        engine.kill()
 
 
 def is_running(pid: int) -> bool:

@@ -1,0 +1,122 @@
+"""Those who answer a workload: transformers one by one, transformers in batches, our engine.
+
+Each returns its rows' greedy tokens without the end-of-sequence id, so that they can be compared.
+Time is CPU time of this process, which has one thread: the same as the clock's on a machine of
+one's own, and hardly touched by what else runs on a shared one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import LlavaForConditionalGeneration
+
+from benchmarks.workloads import Workload, read_pixels
+from neva.model_profile import read_model_profile
+from worker.engine.build import load_engine
+from worker.engine.distributed import Ranks
+from worker.engine.engine import Engine
+from worker.engine.launch import EngineConfig
+from worker.engine.protocol import GenerateRequest, GenerateResult
+
+Answers = dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    answers: Answers
+    seconds: float  # CPU
+
+
+def timed(answer: Callable[[], Answers]) -> Timed:
+    start_s = time.process_time()
+    answers = answer()
+    return Timed(answers, time.process_time() - start_s)
+
+
+class Transformers:
+    """`generate` of Hugging Face transformers, batches padded on the left."""
+
+    def __init__(self, model_dir: Path) -> None:
+        profile = read_model_profile(model_dir)
+        self._image_token_id = profile.image_token_id
+        self._eos_ids = profile.eos_token_ids
+        self._model: Any = LlavaForConditionalGeneration.from_pretrained(
+            model_dir, dtype=torch.float32
+        )
+        self._model.eval()
+
+    def answer(self, workload: Workload, batch_size: int) -> Answers:
+        answers: Answers = {}
+        for start in range(0, len(workload.requests), batch_size):
+            answers |= self._answer(workload.requests[start : start + batch_size])
+        return answers
+
+    @torch.inference_mode()
+    def _answer(self, rows: Sequence[GenerateRequest]) -> Answers:
+        all_ids = [
+            [*row.before_ids, *[self._image_token_id] * row.num_media_tokens, *row.after_ids]
+            for row in rows
+        ]
+        length = max(len(ids) for ids in all_ids)
+        pad_id = self._eos_ids[0]
+        generated = self._model.generate(
+            input_ids=torch.tensor([[pad_id] * (length - len(ids)) + ids for ids in all_ids]),
+            attention_mask=torch.tensor(
+                [[0] * (length - len(ids)) + [1] * len(ids) for ids in all_ids]
+            ),
+            pixel_values=read_pixels(rows),
+            max_new_tokens=rows[0].sampling.max_new_tokens,
+            min_new_tokens=rows[0].sampling.min_new_tokens,
+            do_sample=False,
+            eos_token_id=list(self._eos_ids),
+            pad_token_id=pad_id,
+        )
+        return {
+            row.request_id: self._until_eos(ids)
+            for row, ids in zip(rows, generated[:, length:].tolist(), strict=True)
+        }
+
+    def _until_eos(self, ids: list[int]) -> tuple[int, ...]:
+        ends = [place for place, token in enumerate(ids) if token in self._eos_ids]
+        return tuple(ids[: ends[0]] if ends else ids)
+
+
+class OurEngine:
+    """The engine in this process, one rank; every answering starts with empty caches."""
+
+    def __init__(self, model_dir: Path, ranks: Ranks) -> None:
+        self._ranks = ranks
+        self._config = EngineConfig(
+            model_dir=model_dir,
+            tensor_parallel_size=ranks.size,
+            precision="fp32",
+            socket_path=Path("unused"),
+            scratch_dir=Path("unused"),
+            device="cpu",
+        )
+        self.engine: Engine = load_engine(self._config, ranks).engine
+        self._next_ticket = 0
+
+    def answer(self, workload: Workload) -> Answers:
+        """All rows are there from the start, as they are in a job.
+
+        Raises:
+            RuntimeError: the engine failed a row.
+        """
+        self.engine.forget_media()
+        answers: Answers = {}
+        for request in workload.requests:
+            self.engine.add(self._next_ticket, request)
+            self._next_ticket += 1
+        while self.engine.has_work:
+            for _, outcome in self.engine.step():
+                if not isinstance(outcome, GenerateResult):
+                    raise RuntimeError(outcome.message)
+                answers[outcome.request_id] = outcome.token_ids
+        return answers

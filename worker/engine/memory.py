@@ -1,0 +1,71 @@
+"""The memory that is at hand for keys and values, and what one token of them takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from neva.errors import ConfigError
+from worker.engine.architecture import LanguageShape
+from worker.engine.distributed import Ranks, smallest
+
+# What activations, the vision tower's and the allocator's gaps may take of what is free now.
+_SHARE_FOR_CACHE = {"cuda": 0.85, "cpu": 0.5}
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def bytes_per_token(shape: LanguageShape, num_ranks: int, dtype: torch.dtype) -> int:
+    """Keys and values of one position in all layers, on one rank."""
+    kv_heads = max(shape.num_kv_heads, num_ranks) // num_ranks
+    return 2 * shape.num_layers * kv_heads * shape.head_dim * dtype.itemsize
+
+
+def cache_tokens(
+    shape: LanguageShape, dtype: torch.dtype, ranks: Ranks, kv_cache_bytes: int | None
+) -> int:
+    """How many tokens the KV cache may hold, equal on all ranks; call it when all is loaded.
+
+    kv_cache_bytes: on each rank; None takes a share of what is free.
+
+    Raises:
+        ConfigError: not one token fits.
+    """
+    num_bytes = kv_cache_bytes
+    if num_bytes is None:
+        num_bytes = int(_free_bytes(ranks) * _SHARE_FOR_CACHE[ranks.device.type])
+    tokens = smallest(num_bytes // bytes_per_token(shape, ranks.size, dtype), ranks)
+    if tokens < 1:
+        raise ConfigError(
+            f"no memory for keys and values: {num_bytes} bytes are there, one token takes"
+            f" {bytes_per_token(shape, ranks.size, dtype)}"
+        )
+    return tokens
+
+
+def _free_bytes(ranks: Ranks) -> int:
+    """Free memory for this rank; the ranks of a CPU engine share one machine's."""
+    if ranks.device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(ranks.device)
+        return int(free)
+    return min(available_bytes(Path("/proc/meminfo")), cgroup_bytes(_CGROUP)) // ranks.size
+
+
+def available_bytes(meminfo: Path) -> int:
+    """MemAvailable of the machine (proc(5)); 4 GiB where the system does not say."""
+    try:
+        lines = meminfo.read_text().splitlines()
+    except OSError:
+        return 4 << 30
+    found = next(line for line in lines if line.startswith("MemAvailable:"))
+    return int(found.split()[1]) * 1024
+
+
+def cgroup_bytes(folder: Path) -> int:
+    """What this container may still take (cgroup v2), or as good as unlimited."""
+    try:
+        limit = (folder / "memory.max").read_text().strip()
+        used = int((folder / "memory.current").read_text())
+    except OSError:
+        return 1 << 60
+    return 1 << 60 if limit == "max" else max(0, int(limit) - used)

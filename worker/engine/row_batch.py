@@ -1,0 +1,22 @@
+"""Which rows a forward pass computes, and where their keys and values lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RowBatch:
+    """Rows in neighbouring slots that compute equally many positions each.
+
+    Attributes:
+        own_starts: tokens of each row's own part that are cached already.
+        num_tokens: positions computed now, padding included.
+        prefix_slots, prefix_lengths: of each row; a row without a prefix has slot -1, length 0.
+    """
+
+    first_slot: int
+    own_starts: tuple[int, ...]
+    num_tokens: int
+    prefix_slots: tuple[int, ...]
+    prefix_lengths: tuple[int, ...]
