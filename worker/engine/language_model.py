@@ -161,7 +161,8 @@ class LanguageModel:
             self.cache.prefixes, self._rotary, slots, start, embeddings.size(1), self._dtype
         )
         hidden = self._run(embeddings, context)
-        finite: list[bool] = hidden.isfinite().all(dim=-1).all(dim=0).tolist()
+        # One number a prefix: a sum is finite only if all of it is.
+        finite: list[bool] = hidden.sum(dim=(0, 2), dtype=torch.float32).isfinite().tolist()
         return finite
 
     def prefill_rows(

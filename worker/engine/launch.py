@@ -61,10 +61,10 @@ class EngineConfig:
     precision: Precision
     socket_path: Path
     scratch_dir: Path
-    max_batch_rows: int = 64
+    max_batch_rows: int = 128
     device: DeviceKind = "auto"
     max_prefill_tokens: int = 2048
-    prefill_piece_tokens: int = 512
+    prefill_piece_tokens: int = 2048
     vision_cache_embeddings: int = 65536
     kv_cache_bytes: int | None = None
     log_path: Path | None = None

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 from worker.engine.protocol import GenerateRequest
 
+# Own parts attend to two places at once, which costs memory for each pair of positions.
+MAX_OWN_TOKENS = 256
+
 
 @dataclass(frozen=True, slots=True)
 class PrefixKey:
@@ -27,17 +30,17 @@ class PrefixKey:
         return len(self.ids) + self.num_media_tokens
 
 
-def prefix_of(request: GenerateRequest, max_own_tokens: int) -> PrefixKey | None:
+def prefix_of(request: GenerateRequest, piece_tokens: int) -> PrefixKey | None:
     """The prefix of a request; None when all of a short prompt is the row's own.
 
     The own part has at least one token, whose logits choose the answer's first, and at most
-    `max_own_tokens`, which are computed in one piece.
+    `piece_tokens` and MAX_OWN_TOKENS, because it is computed in one piece.
     """
     total = request.num_prompt_tokens
     num_head = 0
     if request.media is not None:
         num_head = min(len(request.before_ids) + request.num_media_tokens, total - 1)
-    num_tokens = max(num_head, total - max_own_tokens)
+    num_tokens = max(num_head, total - min(piece_tokens, MAX_OWN_TOKENS))
     if num_tokens <= 0:
         return None
     if request.media is None:

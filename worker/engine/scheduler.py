@@ -71,6 +71,11 @@ class Row:
         return self.num_prompt_tokens - self.num_prefix_tokens
 
     @property
+    def is_ready(self) -> bool:
+        """What stands before the row's own part is computed."""
+        return self.prefix is None or self.prefix.is_ready
+
+    @property
     def num_own_cached(self) -> int:
         """Own tokens whose keys and values are in the row's slot; the newest token's are not."""
         return self.num_own_prompt_tokens + len(self.token_ids) - 1 if self.token_ids else 0
@@ -186,8 +191,13 @@ class Scheduler:
     # ---- prefill ----
 
     def next_pieces(self, num_tokens: int) -> list[Piece]:
-        """The next piece of each unfinished prefix, oldest row's first, within `num_tokens`."""
+        """The next piece of each unfinished prefix, oldest row's first, within `num_tokens`.
+
+        At least one, however long, unless `num_tokens` is not positive.
+        """
         pieces: list[Piece] = []
+        if num_tokens <= 0:
+            return pieces
         seen: set[int] = set()
         for row in self._admitted:
             prefix = row.prefix
@@ -203,17 +213,21 @@ class Scheduler:
             pieces.append(piece)
         return pieces
 
-    def take_ready(self, num_tokens: int) -> list[Row]:
+    def num_ready_tokens(self) -> int:
+        """What the own parts take of all admitted rows that only wait for them."""
+        return sum(bucketed(row.num_own_prompt_tokens) for row in self._admitted if row.is_ready)
+
+    def take_ready(self, num_tokens: int, *, at_least_one: bool) -> list[Row]:
         """Remove the admitted rows whose own part can be computed now, within `num_tokens`.
 
         The caller must `activate` or `release` each.
         """
         taken: list[Row] = []
         for row in self._admitted:
-            if row.prefix is not None and not row.prefix.is_ready:
+            if not row.is_ready:
                 continue
             num_tokens -= bucketed(row.num_own_prompt_tokens)
-            if num_tokens < 0 and taken:
+            if num_tokens < 0 and (taken or not at_least_one):
                 break
             taken.append(row)
         self._forget_admitted(taken)

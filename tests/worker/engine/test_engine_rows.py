@@ -311,7 +311,7 @@ def questions(video: MediaRef, count: int, first_length: int = 5) -> list[Genera
 def test_questions_about_one_video_cost_one_prefill_of_it_and_change_no_answer(
     pool: RankPool, model: TinyLlava, video: MediaRef, tmp_path: Path
 ) -> None:
-    other = write_media(tmp_path / "other", num_frames=2, seed=9)
+    other = write_media(tmp_path / "another", num_frames=2, seed=9)
     asked = questions(video, 4)
     about_other = [replace(r, request_id=f"o{r.request_id}") for r in questions(other, 2, 12)]
     text = make_request("text only", 9)
@@ -366,7 +366,7 @@ def test_rows_wait_for_memory_and_all_are_answered_within_it(
     requests = [
         *questions(video, 3),
         *[make_request(f"text {i}", 20 + 9 * i) for i in range(5)],
-        make_request("other", 7, media=write_media(tmp_path / "other", 6, seed=2)),
+        make_request("long", 7, media=write_media(tmp_path / "long", 6, seed=2)),
     ]
     # 3 layers × keys and values × 1 head × 16 numbers × 4 bytes a token and rank.
     for num_tokens in (192, 320, 10_000):

@@ -59,8 +59,10 @@ def advance(scheduler: Scheduler, cache: FakeCache) -> None:
     assert need.num_tokens <= limits.cache_tokens
     cache.swap(scheduler.prefixes.swaps)
     cache.reserve(need)
-    pieces = scheduler.next_pieces(limits.step_tokens)
-    assert len(pieces) < 2 or sum(piece.width for piece in pieces) <= limits.step_tokens
+    left = limits.step_tokens - scheduler.num_ready_tokens()
+    pieces = scheduler.next_pieces(left)
+    num_tokens = sum(piece.width for piece in pieces)
+    assert len(pieces) < 2 or num_tokens <= left
     for group in group_pieces(pieces):
         assert len({(piece.start, piece.width) for piece in group}) == 1
         for piece in group:
@@ -70,7 +72,8 @@ def advance(scheduler: Scheduler, cache: FakeCache) -> None:
                 assert cache.prefixes[prefix.slot] == (prefix.key, piece.start)
             prefix.num_computed += piece.num_tokens
             cache.prefixes[prefix.slot] = (prefix.key, prefix.num_computed)
-    for group in group_rows(scheduler.take_ready(limits.step_tokens)):
+    ready = scheduler.take_ready(limits.step_tokens - num_tokens, at_least_one=not pieces)
+    for group in group_rows(ready):
         first_slot = scheduler.activate(group)
         for slot, new in enumerate(group, first_slot):
             cache.rows[slot] = new.ticket
@@ -160,8 +163,8 @@ def test_one_row_is_taken_however_long_its_own_part() -> None:
     for ticket, length in enumerate((50, 4, 4, 4)):
         scheduler.add(row(ticket, length))
     scheduler.admit()
-    assert [r.ticket for r in scheduler.take_ready(16)] == [0]
-    assert [r.ticket for r in scheduler.take_ready(16)] == [1, 2]
+    assert [r.ticket for r in scheduler.take_ready(16, at_least_one=True)] == [0]
+    assert [r.ticket for r in scheduler.take_ready(16, at_least_one=True)] == [1, 2]
 
 
 def test_rows_of_one_padded_length_are_grouped_in_their_order() -> None:
@@ -187,7 +190,7 @@ def test_a_prefix_is_cut_at_the_same_places_whoever_else_is_there() -> None:
                 if piece.prefix.key.media_key == "video":
                     found.append(piece.start)
                 piece.prefix.num_computed += piece.num_tokens
-            scheduler.take_ready(10**6)
+            scheduler.take_ready(10**6, at_least_one=True)
         return found
 
     assert starts(0) == starts(3) == [0, 16, 32, 48]
