@@ -9,6 +9,7 @@ import torch
 from neva.errors import ConfigError
 from worker.engine.architecture import LanguageShape
 from worker.engine.distributed import Ranks, smallest
+from worker.engine.split import split_over
 
 # What activations, the vision tower's and the allocator's gaps may take of what is free now.
 _SHARE_FOR_CACHE = {"cuda": 0.85, "cpu": 0.5}
@@ -17,7 +18,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 def bytes_per_token(shape: LanguageShape, num_ranks: int, dtype: torch.dtype) -> int:
     """Keys and values of one position in all layers, on one rank."""
-    kv_heads = max(shape.num_kv_heads, num_ranks) // num_ranks
+    kv_heads = split_over(shape, num_ranks).local_kv_heads
     return 2 * shape.num_layers * kv_heads * shape.head_dim * dtype.itemsize
 
 
