@@ -20,6 +20,7 @@ def test_projector_and_base_answer_as_the_original(
     convert_to_nemo(DEMO_MODEL, paths, "torch_dist", "v1")
     job = make_job(4, tensor_parallel_size=2)
     assert job.run()[0] == 0
+    expected = job.lines("outputs.jsonl")
     job.spec = {
         "model": {
             "uri": "p.nemo",
@@ -29,10 +30,11 @@ def test_projector_and_base_answer_as_the_original(
             "precision": "fp32",
         }
     }
-    job.write_job(output="nemo/")
+    job.output_folder = "nemo"
+    job.write_job()
     code, printed = job.run()
     assert code == 0, printed
-    expected, found = job.lines("outputs.jsonl"), job.lines("outputs.jsonl", "nemo")
+    found = job.lines("outputs.jsonl")
     assert len(found) == 12
     for key in ("question_id", "full_text", "response", "finish_reason", "num_prompt_tokens"):
         assert [row[key] for row in found] == [row[key] for row in expected]

@@ -35,11 +35,12 @@ class JobFolder:
     spec: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     bucket: str | None = None
+    output_folder: str = "out"
 
     @property
     def output(self) -> Store:
         """Where the run writes."""
-        return open_store(f"{self.bucket or self.folder}/out/")
+        return open_store(f"{self.bucket or self.folder}/{self.output_folder}/")
 
     @property
     def videos(self) -> Path:
@@ -66,7 +67,7 @@ class JobFolder:
             },
             "input": {"prompts": f"{base}prompts.jsonl", "mediaBasePath": f"{base}videos/"},
             "inference": {"greedy": True, "tokens_to_generate": 24, **self.inference},
-            "output": {"uri": f"{base}out/"},
+            "output": {"uri": f"{base}{self.output_folder}/"},
             "shards": {"maxRows": self.max_rows},
             **self.spec,
         }

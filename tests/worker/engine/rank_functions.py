@@ -221,7 +221,11 @@ def generate_and_drop(
 def num_parameters(ranks: Ranks, setup: Setup) -> int:
     """Numbers that this rank's modules hold."""
     engine = engine_for(ranks, setup)
-    modules = (engine.language_model._model, engine.vision._tower, engine.vision._projector)
+    modules = (
+        engine.language_model._model,
+        engine.inputs.vision._tower,
+        engine.inputs.vision._projector,
+    )
     return sum(p.numel() for module in modules for p in module.parameters())
 
 
