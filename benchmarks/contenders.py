@@ -49,7 +49,6 @@ class Transformers:
         self._model: Any = LlavaForConditionalGeneration.from_pretrained(
             model_dir, dtype=torch.float32
         )
-        self._model.eval()
 
     def answer(self, workload: Workload, batch_size: int) -> Answers:
         answers: Answers = {}

@@ -164,15 +164,15 @@ class RowContext(StepContext):
         keys, values = self._pool.read(layer, self._slots, self._num_own)
         rows, heads, tokens, dim = query.shape
         # The heads that share a kv head become its query tokens: keys are never expanded.
-        grouped = query.reshape(rows, keys.size(1), -1, dim)
-        scores = grouped @ keys.transpose(-1, -2) * dim**-0.5  # (rows, kv_heads, queries, own)
+        grouped = query.reshape(rows, keys.size(1), -1, dim) * dim**-0.5
+        scores = grouped @ keys.transpose(-1, -2)  # (rows, kv_heads, queries, own)
         if self._mask is not None:
             by_token = scores.view(rows, keys.size(1), -1, tokens, self._num_own)
             by_token.masked_fill_(~self._mask, float("-inf"))
         if self._shared is None:
             attended = _softmax(scores) @ values
         else:
-            attended = self._shared.attend(layer, grouped * dim**-0.5, scores, values)
+            attended = self._shared.attend(layer, grouped, scores, values)
         return attended.reshape(rows, heads, tokens, dim)
 
 
