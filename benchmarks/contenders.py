@@ -93,7 +93,7 @@ class OurEngine:
         self._ranks = ranks
         self._config = EngineConfig(
             model_dir=model_dir,
-            tensor_parallel_size=ranks.size,
+            tensor_parallel_size=ranks.tensor_size,
             precision="fp32",
             socket_path=Path("unused"),
             scratch_dir=Path("unused"),

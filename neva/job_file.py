@@ -83,8 +83,6 @@ def parse_job(data: dict[str, Any], source: str) -> VideoNevaJob:
 def unsupported(spec: JobSpec) -> Iterator[str]:
     """What `spec` asks for that this version can't do, as `path: …` lines."""
     later = "is not supported by this version"
-    if spec.model.pipeline_parallel_size > 1:
-        yield f"spec.model.pipelineParallelSize: more than 1 {later}; use tensorParallelSize"
     if spec.model.quantization.enable:
         yield f"spec.model.quantization: {later}"
     if spec.media_base_path.endswith((".tar", ".tar.gz", ".tgz")):

@@ -26,6 +26,9 @@ def worker(
     tensor_parallel_size: Annotated[
         int | None, typer.Option(min=1, help="Instead of the manifest's.")
     ] = None,
+    pipeline_parallel_size: Annotated[
+        int | None, typer.Option(min=1, help="Instead of the manifest's.")
+    ] = None,
     max_attempts: Annotated[
         int | None, typer.Option(min=1, help="Instead of the manifest's.")
     ] = None,
@@ -42,7 +45,12 @@ def worker(
         redis_url = settings().redis_url
         if redis_url is None:
             raise ConfigError("NEVA_REDIS_URL is not set: a worker needs a broker")
-        overrides = Overrides(tensor_parallel_size, max_attempts, "cpu" if cpu else None)
+        overrides = Overrides(
+            tensor_parallel_size=tensor_parallel_size,
+            pipeline_parallel_size=pipeline_parallel_size,
+            max_attempts=max_attempts,
+            device="cpu" if cpu else None,
+        )
         Supervisor(output, redis_url, overrides).run()
     except NevaError as error:
         log.error("worker failed", reason=error.reason, error=error.message)

@@ -49,6 +49,7 @@ class Overrides:
     """What a job may change after its manifest was fixed, as answers don't depend on it."""
 
     tensor_parallel_size: int | None = None
+    pipeline_parallel_size: int | None = None
     max_attempts: int | None = None
     device: DeviceKind | None = None
 
@@ -61,6 +62,9 @@ class Supervisor:
         self._precision = spec.model.precision
         self._tensor_parallel_size = (
             overrides.tensor_parallel_size or spec.model.tensor_parallel_size
+        )
+        self._pipeline_parallel_size = (
+            overrides.pipeline_parallel_size or spec.model.pipeline_parallel_size
         )
         self._device = overrides.device or settings().device
         self._scratch_dir = private_dir(settings().scratch_dir, "neva-worker")
@@ -176,6 +180,7 @@ class Supervisor:
             base_model=self._config.model.base,
             vision_encoder=self._config.model.vision,
             tensor_parallel_size=self._tensor_parallel_size,
+            pipeline_parallel_size=self._pipeline_parallel_size,
             precision=self._precision,
             socket_path=self._config.engine_socket,
             scratch_dir=self._scratch_dir / "engine",

@@ -168,6 +168,7 @@ class Runner:
         """What this job may say otherwise than the manifest, as answers don't depend on it."""
         spec = self._job.spec
         arguments = ["--tensor-parallel-size", str(spec.model.tensor_parallel_size)]
+        arguments += ["--pipeline-parallel-size", str(spec.model.pipeline_parallel_size)]
         arguments += ["--max-attempts", str(spec.failure.max_attempts)]
         return [*arguments, "--cpu"] if spec.workers.gpus_per_worker == 0 else arguments
 

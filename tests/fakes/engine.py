@@ -12,7 +12,7 @@ from worker.engine.protocol import (
     Outcome,
 )
 
-STATUS = EngineStatus("g", 0, 0, 8, 512, 1, "fp32", "cpu", 0, 0, 0, 0)
+STATUS = EngineStatus("g", 0, 0, 8, 512, 1, 1, "fp32", "cpu", 0, 0, 0, 0)
 
 
 class FakeEngine:

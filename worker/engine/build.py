@@ -14,10 +14,13 @@ from worker.engine.language_model import LanguageModel, build_gpt_model
 from worker.engine.language_weights import load_language_model
 from worker.engine.launch import EngineConfig
 from worker.engine.memory import cache_tokens
+from worker.engine.pipeline import Pipeline
+from worker.engine.pipeline_sampler import PipelineSampler, Sampler
 from worker.engine.prefix_inputs import PrefixInputs
 from worker.engine.progress import Progress
 from worker.engine.sampler import VocabParallelSampler
 from worker.engine.scheduler import PrefillLimits, Scheduler
+from worker.engine.split import stage_of
 from worker.engine.vision import build_vision_encoder
 
 
@@ -43,8 +46,11 @@ def load_engine(
     dtype = DTYPE_OF_PRECISION[config.precision]
     with open_checkpoint(config.model) as checkpoint:
         shape, weights = checkpoint.shape, checkpoint.weights
-        gpt = build_gpt_model(shape.language, ranks.size, dtype)
-        load_language_model(gpt, weights, shape.language, ranks.rank, ranks.size)
+        stage = stage_of(shape.language.num_layers, ranks.stage, ranks.num_stages)
+        gpt = build_gpt_model(shape.language, ranks.tensor_size, dtype, stage)
+        load_language_model(
+            gpt, weights, shape.language, ranks.tensor_rank, ranks.tensor_size, stage
+        )
         vision = build_vision_encoder(shape, weights, dtype, ranks, progress)
     gpt = gpt.to(ranks.device)
     prefill = PrefillLimits(
@@ -52,22 +58,26 @@ def load_engine(
         piece_tokens=config.prefill_piece_tokens,
         cache_tokens=cache_tokens(shape.language, dtype, ranks, config.kv_cache_bytes),
     )
+    pipeline = Pipeline(ranks, dtype)
     language_model = LanguageModel(
         gpt,
         shape.language,
+        pipeline,
         max_cache_tokens=prefill.cache_tokens,
         dtype=dtype,
         device=ranks.device,
         progress=progress,
     )
     features = FeatureCache(config.vision_cache_embeddings)
+    num_ids = min(tokenizer.vocab_size, shape.language.vocab_size)
+    sampler: Sampler = VocabParallelSampler(num_ids, profile.eos_token_ids, ranks)
+    if ranks.num_stages > 1:
+        sampler = PipelineSampler(sampler, num_ids, pipeline)
     engine = Engine(
         language_model=language_model,
         inputs=PrefixInputs(language_model, vision, features, config.max_prefill_tokens),
         scheduler=Scheduler(config.max_batch_rows, prefill),
-        sampler=VocabParallelSampler(
-            min(tokenizer.vocab_size, shape.language.vocab_size), profile.eos_token_ids, ranks
-        ),
+        sampler=sampler,
         tokenizer=tokenizer,
         eos_ids=profile.eos_token_ids,
     )

@@ -25,7 +25,7 @@ def choose_device(kind: DeviceKind, rank: int, num_ranks: int) -> torch.device:
     num_gpus = torch.cuda.device_count()
     if num_gpus < num_ranks:
         raise ConfigError(
-            f"tensor parallel size {num_ranks} needs {num_ranks} GPUs: {num_gpus} here"
+            f"{num_ranks} ranks (tensor x pipeline parallel size) need a GPU each: {num_gpus} here"
         )
     device = torch.device("cuda", rank)
     torch.cuda.set_device(device)

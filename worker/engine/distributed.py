@@ -1,4 +1,4 @@
-"""The process groups of an engine: one for tensors, one for commands."""
+"""The process groups of an engine: two for tensors, one for commands."""
 
 from __future__ import annotations
 
@@ -21,30 +21,59 @@ _PATIENCE = timedelta(days=365)
 class Ranks:
     """This process's place among the engine's processes.
 
+    The ranks of one pipeline stage follow each other: rank = stage x tensor_size + tensor_rank.
+
     Attributes:
-        tensor_group: collectives over tensors of the compute device.
-        control_group: gloo, whatever the compute device is: commands and flags.
+        rank, size: among all ranks of the engine.
+        tensor_size: ranks that share each layer.
+        all_group: all ranks; tensors of the compute device.
+        tensor_group: the ranks of this stage; tensors of the compute device.
+        control_group: all ranks; gloo, whatever the compute device is: commands and flags.
     """
 
     rank: int
     size: int
+    tensor_size: int
     device: torch.device
+    all_group: dist.ProcessGroup
     tensor_group: dist.ProcessGroup
     control_group: dist.ProcessGroup
 
+    @property
+    def tensor_rank(self) -> int:
+        """Place within the stage."""
+        return self.rank % self.tensor_size
 
-def join(rank: int, size: int, device: torch.device, rendezvous_file: Path) -> Ranks:
-    """Meet the other ranks (blocks until all have come) and set megatron's groups up."""
+    @property
+    def stage(self) -> int:
+        return self.rank // self.tensor_size
+
+    @property
+    def num_stages(self) -> int:
+        return self.size // self.tensor_size
+
+
+def join(
+    rank: int, size: int, device: torch.device, rendezvous_file: Path, num_stages: int = 1
+) -> Ranks:
+    """Meet the other ranks (blocks until all have come) and set megatron's groups up.
+
+    size: of all stages together, a multiple of `num_stages`.
+    """
     store = dist.FileStore(str(rendezvous_file), size)  # type: ignore[attr-defined]
     dist.init_process_group(
         collective_backend(device), store=store, rank=rank, world_size=size, timeout=_PATIENCE
     )
-    parallel_state.initialize_model_parallel(size, create_gloo_process_groups=False)
+    tensor_size = size // num_stages
+    # To megatron each stage is a smaller model (`build_gpt_model`): it need not know of stages.
+    parallel_state.initialize_model_parallel(tensor_size, create_gloo_process_groups=False)
     control_group = dist.new_group(backend="gloo", timeout=_PATIENCE)
     return Ranks(
         rank=rank,
         size=size,
+        tensor_size=tensor_size,
         device=device,
+        all_group=dist.distributed_c10d._get_default_group(),
         tensor_group=parallel_state.get_tensor_model_parallel_group(),
         control_group=control_group,
     )

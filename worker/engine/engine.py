@@ -13,11 +13,11 @@ from torch.nn.functional import pad
 
 from neva.reasons import Reason
 from worker.engine.language_model import LanguageModel
+from worker.engine.pipeline_sampler import Sampler
 from worker.engine.prefix_inputs import PrefixInputs
 from worker.engine.prefixes import Prefix
 from worker.engine.protocol import GenerateRequest, GenerateResult, Outcome, RequestFailed
 from worker.engine.row_batch import RowBatch
-from worker.engine.sampler import VocabParallelSampler
 from worker.engine.scheduler import (
     Piece,
     Row,
@@ -43,7 +43,7 @@ class Engine:
         language_model: LanguageModel,
         inputs: PrefixInputs,
         scheduler: Scheduler,
-        sampler: VocabParallelSampler,
+        sampler: Sampler,
         tokenizer: TextTokenizer,
         eos_ids: Sequence[int],
     ) -> None:

@@ -25,9 +25,10 @@ from worker.engine.megatron_api import (
     TransformerConfig,
     get_gpt_layer_local_spec,
 )
+from worker.engine.pipeline import Pipeline, row_parts, token_parts
 from worker.engine.progress import Progress
 from worker.engine.row_batch import RowBatch
-from worker.engine.split import split_over
+from worker.engine.split import Stage, split_over
 
 _VOCAB_MULTIPLE = 128  # megatron pads the vocabulary to this times the tensor parallel size
 
@@ -52,12 +53,14 @@ def padded_vocab_size(vocab_size: int, tensor_parallel_size: int) -> int:
     return -(-vocab_size // multiple) * multiple
 
 
-def build_gpt_model(shape: LanguageShape, tensor_parallel_size: int, dtype: torch.dtype) -> Any:
-    """This rank's part of the model, on the CPU, its weights uninitialised."""
+def build_gpt_model(
+    shape: LanguageShape, tensor_parallel_size: int, dtype: torch.dtype, stage: Stage
+) -> Any:
+    """This rank's part of a stage's layers, on the CPU, its weights uninitialised."""
     split = split_over(shape, tensor_parallel_size)
     normalization = "RMSNorm" if shape.norm == "rmsnorm" else "LayerNorm"
     transformer = TransformerConfig(
-        num_layers=shape.num_layers,
+        num_layers=len(stage.layers),
         hidden_size=shape.hidden_size,
         ffn_hidden_size=split.ffn_size,
         num_attention_heads=split.num_heads,
@@ -93,6 +96,8 @@ def build_gpt_model(shape: LanguageShape, tensor_parallel_size: int, dtype: torc
         spec,
         vocab_size=padded_vocab_size(shape.vocab_size, tensor_parallel_size),
         max_sequence_length=shape.context_tokens,
+        pre_process=stage.is_first,
+        post_process=stage.is_last,
         position_embedding_type="none",  # rotary embedding happens in the step context
         share_embeddings_and_output_weights=False,
     )
@@ -105,13 +110,15 @@ def build_gpt_model(shape: LanguageShape, tensor_parallel_size: int, dtype: torc
 class LanguageModel:
     """Prefill and decode over a slot cache; logits stay split over the ranks by vocabulary.
 
-    Every method is collective: all ranks call it with equal arguments.
+    Every method is collective: all ranks call it with equal arguments. Each runs the layers of its
+    pipeline stage; logits are the last stage's, elsewhere an empty meta tensor.
     """
 
     def __init__(
         self,
         model: Any,
         shape: LanguageShape,
+        pipeline: Pipeline,
         *,
         max_cache_tokens: int,
         dtype: torch.dtype,
@@ -119,6 +126,8 @@ class LanguageModel:
         progress: Progress,
     ) -> None:
         self._model = model
+        self._pipeline = pipeline
+        self._hidden_size = shape.hidden_size
         self._dtype = dtype
         self._device = device
         self._progress = progress
@@ -134,7 +143,7 @@ class LanguageModel:
 
         def pool() -> SlotPool:
             return SlotPool(
-                num_layers=shape.num_layers,
+                num_layers=len(model.decoder.layers),
                 num_kv_heads=self.num_kv_heads,
                 head_dim=shape.head_dim,
                 dtype=dtype,
@@ -144,7 +153,11 @@ class LanguageModel:
         self.cache = KVCache(pool(), pool(), max_cache_tokens)
 
     def embed(self, token_ids: Sequence[int]) -> torch.Tensor:
-        """Embeddings (tokens, hidden)."""
+        """Embeddings (tokens, hidden); behind the first stage only their shape (device meta)."""
+        if not self._pipeline.is_first:
+            return torch.empty(
+                (len(token_ids), self._hidden_size), dtype=self._dtype, device="meta"
+            )
         ids = torch.tensor(token_ids, dtype=torch.long, device=self._device)
         embeddings: torch.Tensor = self._model.embedding.word_embeddings(ids)
         return embeddings
@@ -157,13 +170,24 @@ class LanguageModel:
         embeddings: (prefixes, tokens, hidden). Returns for each whether all came out finite, equal
         on all ranks.
         """
-        context = PrefixContext(
-            self.cache.prefixes, self._rotary, slots, start, embeddings.size(1), self._dtype
-        )
-        hidden = self._run(embeddings, context)
         # One number a prefix: a sum is finite only if all of it is.
-        finite: list[bool] = hidden.sum(dim=(0, 2), dtype=torch.float32).isfinite().tolist()
-        return finite
+        sums = torch.zeros(len(slots), device=self._device)
+        num_rows, num_tokens, _ = embeddings.shape
+        num_stages = self._pipeline.num_stages
+        for rows in row_parts(num_rows, num_tokens, num_stages):
+            for tokens in token_parts(num_tokens, num_stages):
+                context = PrefixContext(
+                    self.cache.prefixes,
+                    self._rotary,
+                    slots[rows],
+                    start + tokens.start,
+                    tokens.stop - tokens.start,
+                    self._dtype,
+                )
+                hidden = self._run(embeddings[rows, tokens], context)
+                sums[rows] += hidden.sum(dim=(0, 2), dtype=torch.float32)
+        finite = self._pipeline.tell(sums.isfinite().to("cpu", torch.uint8))
+        return [bool(flag) for flag in finite.tolist()]
 
     def prefill_rows(
         self, embeddings: torch.Tensor, batch: RowBatch, last_places: Sequence[int]
@@ -173,9 +197,14 @@ class LanguageModel:
         embeddings: (rows, tokens, hidden), padded; last_places: where each row's last token is.
         Returns logits on this rank, (rows, vocabulary / ranks).
         """
-        hidden = self._run(embeddings, RowContext(self.cache, self._rotary, batch, self._dtype))
-        rows = torch.arange(hidden.size(1), device=self._device)
-        return self._logits(hidden[torch.tensor(last_places, device=self._device), rows])
+        last = []
+        num_rows, num_tokens, _ = embeddings.shape
+        for rows in row_parts(num_rows, num_tokens, self._pipeline.num_stages):
+            context = RowContext(self.cache, self._rotary, batch.part(rows), self._dtype)
+            hidden = self._run(embeddings[rows], context)
+            places = torch.tensor(last_places[rows], device=self._device)
+            last.append(hidden[places, torch.arange(hidden.size(1), device=self._device)])
+        return self._logits(torch.cat(last))
 
     def decode(self, last_ids: Sequence[int], batch: RowBatch) -> torch.Tensor:
         """One token for each row; last_ids: each row's newest token.
@@ -187,11 +216,19 @@ class LanguageModel:
 
     def _run(self, embeddings: torch.Tensor, context: PrefixContext | RowContext) -> torch.Tensor:
         # megatron: (tokens, rows, hidden)
-        hidden = embeddings.transpose(0, 1).contiguous()
-        return run_layers(self._model.decoder, hidden, context, self._progress)
+        if self._pipeline.is_first:
+            hidden = embeddings.transpose(0, 1).contiguous()
+        else:
+            hidden = self._pipeline.receive(embeddings.transpose(0, 1).shape)
+        hidden = run_layers(self._model.decoder, hidden, context, self._progress)
+        if not self._pipeline.is_last:
+            self._pipeline.send(hidden)
+        return hidden
 
     def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """hidden: (rows, hidden), before the final norm."""
+        """hidden: (rows, hidden), before the final norm. Before the last stage a mere shape."""
+        if not self._pipeline.is_last:
+            return torch.empty((hidden.size(0), 0), device="meta")
         hidden = self._model.decoder.final_layernorm(hidden)
         logits: torch.Tensor = self._model.output_layer(hidden[None])[0][0]
         return logits

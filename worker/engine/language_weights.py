@@ -11,16 +11,19 @@ from torch.nn.functional import pad
 from worker.checkpoint.base import Weights
 from worker.engine.architecture import LanguageShape
 from worker.engine.language_model import padded_vocab_size
-from worker.engine.split import RankSplit, split_over
+from worker.engine.split import RankSplit, Stage, split_over
 
 
 @torch.no_grad()
 def load_language_model(
-    model: Any, weights: Weights, shape: LanguageShape, rank: int, num_ranks: int
+    model: Any, weights: Weights, shape: LanguageShape, rank: int, num_ranks: int, stage: Stage
 ) -> None:
-    """Fill this rank's GPTModel, converting to its precision; reads this rank's slices only."""
+    """Fill this rank's GPTModel, converting to its precision; reads this rank's slices only.
+
+    rank, num_ranks: among those that share each layer of the stage.
+    """
     parameters = dict(model.named_parameters())
-    for name, tensor in _language_model_parts(weights, shape, rank, num_ranks):
+    for name, tensor in _language_model_parts(weights, shape, rank, num_ranks, stage):
         parameter = parameters.pop(name)
         if name.endswith(("word_embeddings.weight", "output_layer.weight")):
             parameter[tensor.size(0) :] = 0  # padding of the vocabulary
@@ -32,21 +35,23 @@ def load_language_model(
 
 
 def _language_model_parts(
-    weights: Weights, shape: LanguageShape, rank: int, num_ranks: int
+    weights: Weights, shape: LanguageShape, rank: int, num_ranks: int, stage: Stage
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """megatron's parameter names with this rank's part of each."""
-    head = "language_model.embed_tokens" if shape.ties_embeddings else "lm_head"
-    yield (
-        "embedding.word_embeddings.weight",
-        _vocabulary_part(weights, "language_model.embed_tokens", shape, rank, num_ranks),
-    )
-    yield "output_layer.weight", _vocabulary_part(weights, head, shape, rank, num_ranks)
-    yield from _norm(weights, "language_model.norm.", "decoder.final_layernorm.", shape)
+    if stage.is_first:
+        yield (
+            "embedding.word_embeddings.weight",
+            _vocabulary_part(weights, "language_model.embed_tokens", shape, rank, num_ranks),
+        )
+    if stage.is_last:
+        head = "language_model.embed_tokens" if shape.ties_embeddings else "lm_head"
+        yield "output_layer.weight", _vocabulary_part(weights, head, shape, rank, num_ranks)
+        yield from _norm(weights, "language_model.norm.", "decoder.final_layernorm.", shape)
     split = split_over(shape, num_ranks)
     mlp = split.ffn(rank)
     heads = _times(split.heads(rank), shape.head_dim)
-    for layer in range(shape.num_layers):
-        source, target = f"language_model.layers.{layer}.", f"decoder.layers.{layer}."
+    for place, layer in enumerate(stage.layers):
+        source, target = f"language_model.layers.{layer}.", f"decoder.layers.{place}."
         for theirs, ours in (
             ("input_layernorm.", "input_layernorm."),
             ("post_attention_layernorm.", "pre_mlp_layernorm."),

@@ -43,6 +43,7 @@ class EngineConfig:
 
     Attributes:
         model_dir: the model directory, or a .nemo file that is a plain tar.
+        tensor_parallel_size, pipeline_parallel_size: ranks that share each layer; stages of layers.
         base_model, vision_encoder: the other parts of a NeMo checkpoint, see `LocalModel`.
         socket_path: where clients connect; kept over restarts.
         scratch_dir: private to one start: rendezvous file, the ranks' configuration, error files.
@@ -70,6 +71,11 @@ class EngineConfig:
     log_path: Path | None = None
     base_model: Path | None = None
     vision_encoder: Path | None = None
+    pipeline_parallel_size: int = 1
+
+    @property
+    def num_ranks(self) -> int:
+        return self.tensor_parallel_size * self.pipeline_parallel_size
 
     @property
     def model(self) -> LocalModel:
@@ -143,14 +149,14 @@ class EngineProcesses:
         config_file = scratch_dir / "config.json"
         rank_config = RankConfig(config, generation, os.getpid())
         config_file.write_bytes(orjson.dumps(rank_config, default=str))
-        environment = _rank_environment(config.tensor_parallel_size)
+        environment = _rank_environment(config.num_ranks)
         log: IO[bytes] | None = None
         if config.log_path is not None:
             log = config.log_path.open("ab")
         processes: list[subprocess.Popen[bytes]] = []
         engine = cls(config, generation, processes)
         try:
-            for rank in range(config.tensor_parallel_size):
+            for rank in range(config.num_ranks):
                 command = [sys.executable, "-m", "worker.engine.rank"]
                 command += ["--config", str(config_file), "--rank", str(rank)]
                 processes.append(
@@ -253,6 +259,10 @@ class EngineProcesses:
 def _check(config: EngineConfig) -> None:
     if config.tensor_parallel_size < 1:
         raise ConfigError(f"tensor parallel size {config.tensor_parallel_size}: must be 1 or more")
+    if config.pipeline_parallel_size < 1:
+        raise ConfigError(
+            f"pipeline parallel size {config.pipeline_parallel_size}: must be 1 or more"
+        )
     if config.max_batch_rows < 1:
         raise ConfigError(f"max_batch_rows {config.max_batch_rows}: must be 1 or more")
     if config.prefill_piece_tokens < 1 or config.max_prefill_tokens < 1:

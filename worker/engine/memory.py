@@ -9,17 +9,18 @@ import torch
 from neva.errors import ConfigError
 from worker.engine.architecture import LanguageShape
 from worker.engine.distributed import Ranks, smallest
-from worker.engine.split import split_over
+from worker.engine.split import split_over, stage_of
 
 # What activations, the vision tower's and the allocator's gaps may take of what is free now.
 _SHARE_FOR_CACHE = {"cuda": 0.85, "cpu": 0.5}
 _CGROUP = Path("/sys/fs/cgroup")
 
 
-def bytes_per_token(shape: LanguageShape, num_ranks: int, dtype: torch.dtype) -> int:
-    """Keys and values of one position in all layers, on one rank."""
-    kv_heads = split_over(shape, num_ranks).local_kv_heads
-    return 2 * shape.num_layers * kv_heads * shape.head_dim * dtype.itemsize
+def bytes_per_token(shape: LanguageShape, ranks: Ranks, dtype: torch.dtype) -> int:
+    """Keys and values of one position in the layers of this rank."""
+    kv_heads = split_over(shape, ranks.tensor_size).local_kv_heads
+    layers = stage_of(shape.num_layers, ranks.stage, ranks.num_stages).layers
+    return 2 * len(layers) * kv_heads * shape.head_dim * dtype.itemsize
 
 
 def cache_tokens(
@@ -35,11 +36,12 @@ def cache_tokens(
     num_bytes = kv_cache_bytes
     if num_bytes is None:
         num_bytes = int(_free_bytes(ranks) * _SHARE_FOR_CACHE[ranks.device.type])
-    tokens = smallest(num_bytes // bytes_per_token(shape, ranks.size, dtype), ranks)
+    token_bytes = bytes_per_token(shape, ranks, dtype)
+    tokens = smallest(num_bytes // token_bytes, ranks)
     if tokens < 1:
         raise ConfigError(
             f"no memory for keys and values: {num_bytes} bytes are there, one token takes"
-            f" {bytes_per_token(shape, ranks.size, dtype)}"
+            f" {token_bytes}"
         )
     return tokens
 

@@ -146,6 +146,7 @@ class EngineStatus:
     max_batch_rows: int
     context_tokens: int
     tensor_parallel_size: int
+    pipeline_parallel_size: int
     precision: str
     device: str
     num_steps: int

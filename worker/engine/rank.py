@@ -48,9 +48,10 @@ def run_rank(config: RankConfig, rank: int) -> None:
         ConfigError: see `load_engine`.
         RuntimeError: a collective failed, usually because another rank is gone.
     """
-    size = config.engine.tensor_parallel_size
+    size, num_stages = config.engine.num_ranks, config.engine.pipeline_parallel_size
     device = choose_device(config.engine.device, rank, size)
-    ranks = distributed.join(rank, size, device, config.engine.scratch_dir / "rendezvous")
+    rendezvous_file = config.engine.scratch_dir / "rendezvous"
+    ranks = distributed.join(rank, size, device, rendezvous_file, num_stages)
     progress = Progress()
     loaded = load_engine(config.engine, ranks, progress)
     dist.barrier(group=ranks.control_group)  # everyone can compute
@@ -78,6 +79,7 @@ def _lead(
             max_batch_rows=config.engine.max_batch_rows,
             context_tokens=loaded.limits.context_tokens,
             tensor_parallel_size=config.engine.tensor_parallel_size,
+            pipeline_parallel_size=config.engine.pipeline_parallel_size,
             precision=config.engine.precision,
             device=device,
             num_steps=engine.num_steps,

@@ -20,3 +20,13 @@ class RowBatch:
     num_tokens: int
     prefix_slots: tuple[int, ...]
     prefix_lengths: tuple[int, ...]
+
+    def part(self, rows: slice) -> RowBatch:
+        """Some neighbouring ones of these rows; `rows` has a start."""
+        return RowBatch(
+            first_slot=self.first_slot + rows.start,
+            own_starts=self.own_starts[rows],
+            num_tokens=self.num_tokens,
+            prefix_slots=self.prefix_slots[rows],
+            prefix_lengths=self.prefix_lengths[rows],
+        )

@@ -1,7 +1,7 @@
 """Choose each row's next token from logits that are split over the ranks by vocabulary.
 
-Greedy rows put three numbers a row on the wire. Rows that sample send their logits to rank 0,
-which draws and tells the others.
+Greedy rows put three numbers a row on the wire. Rows that sample send their logits to the
+first rank, which draws and tells the others.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from worker.engine.scheduler import Row
 
 
 class VocabParallelSampler:
-    """Collective: all ranks call `choose` with the same rows and their own part of the logits."""
+    """Collective: the ranks that share the vocabulary call `choose` with the same rows, each with
+    its own part of the logits.
+    """
 
     def __init__(self, num_ids: int, eos_ids: Sequence[int], ranks: Ranks) -> None:
         """num_ids: ids from there on are padding or unknown to the tokenizer, never chosen."""
@@ -33,14 +35,14 @@ class VocabParallelSampler:
 
     @torch.inference_mode()
     def choose(self, logits: torch.Tensor, rows: Sequence[Row]) -> list[int | None]:
-        """The next token of each row, the same on all ranks; None where a logit is not finite.
+        """The next token of each row, equal on these ranks; None where a logit is not finite.
 
         Log probabilities that a row asked for are appended to it (`Row.logprobs`).
 
         logits: this rank's part, (rows, padded vocabulary / ranks).
         """
         width = logits.size(1)
-        first_id = self._ranks.rank * width
+        first_id = self._ranks.tensor_rank * width
         is_padding = torch.arange(first_id, first_id + width, device=logits.device) >= self._num_ids
         logits = logits.float().masked_fill(is_padding, 0.0)
         broken = ~logits.isfinite().all(dim=-1)  # (rows,)
@@ -142,10 +144,11 @@ class VocabParallelSampler:
     def _sample(self, logits: torch.Tensor, rows: Sequence[Row]) -> list[int]:
         """Draw for rows that sample; logits: (rows, this rank's part of the vocabulary)."""
         ranks = self._ranks
-        if ranks.size == 1:
+        if ranks.tensor_size == 1:
             return _draw(logits, rows)
         logits = logits.contiguous()
-        parts = [torch.empty_like(logits) for _ in range(ranks.size)] if ranks.rank == 0 else None
+        is_drawing = ranks.tensor_rank == 0
+        parts = [torch.empty_like(logits) for _ in range(ranks.tensor_size)] if is_drawing else None
         dist.gather(logits, parts, group_dst=0, group=ranks.tensor_group)
         if parts is not None:
             drawn = torch.tensor(_draw(torch.cat(parts, dim=-1), rows), device=logits.device)

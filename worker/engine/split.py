@@ -1,14 +1,16 @@
-"""How a model's heads and MLP are divided among tensor-parallel ranks, whatever their numbers.
+"""How a model is divided: layers among stages, heads and MLP among tensor-parallel ranks.
 
-Where the ranks can't share evenly, heads and MLP columns of zeros fill up: zero queries, keys,
-values and zero columns in the output projections add nothing to any sum, so the result is the
-same; they only cost their share of time and memory.
+Any numbers do, as long as every stage has a layer. Where tensor-parallel ranks can't share evenly,
+heads and MLP columns of zeros fill up: zero queries, keys, values and zero columns in the output
+projections add nothing to any sum, so the result is the same; they only cost their share of time
+and memory.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from neva.errors import ConfigError
 from worker.engine.architecture import LanguageShape
 
 
@@ -59,3 +61,34 @@ def split_over(shape: LanguageShape, size: int) -> RankSplit:
         return RankSplit(size, heads, size, ffn_size, size // kv_heads)
     padded = -(-kv_heads // size) * size
     return RankSplit(size, heads // kv_heads * padded, padded, ffn_size, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A contiguous share of a model's layers.
+
+    Attributes:
+        is_first: it has the embedding.
+        is_last: it has the final norm and the output layer.
+    """
+
+    layers: range
+    is_first: bool
+    is_last: bool
+
+
+def stage_of(num_layers: int, stage: int, num_stages: int) -> Stage:
+    """One stage's share. Those in front get the layers left over: the last has the output layer.
+
+    Raises:
+        ConfigError: there are fewer layers than stages.
+    """
+    if num_layers < num_stages:
+        raise ConfigError(
+            f"pipeline parallel size {num_stages}: the model has {num_layers} layers, fewer than"
+            " one a stage"
+        )
+    each, left_over = divmod(num_layers, num_stages)
+    first = stage * each + min(stage, left_over)
+    layers = range(first, first + each + (stage < left_over))
+    return Stage(layers, is_first=stage == 0, is_last=stage == num_stages - 1)

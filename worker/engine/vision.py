@@ -46,6 +46,8 @@ class VisionEncoder:
     def encode(self, media: Sequence[MediaRef]) -> list[torch.Tensor | RowError]:
         """The embeddings of each media, equal on all ranks: (frames × tokens_per_frame, hidden).
 
+        Behind the first pipeline stage only their shape (device meta): nobody needs them there.
+
         All frames of all media go through the tower together; each rank reads and computes its
         own share of them. Media that any rank can't read get a RowError instead:
         MEDIA_UNREADABLE, retryable, on all ranks.
@@ -60,6 +62,8 @@ class VisionEncoder:
             agreed = first_errors([problems.get(i) for i in wanted], self._ranks)
             if all(problem is None for problem in agreed):
                 features = self._encode(pixels, share)[: len(frames)]
+                if self._ranks.stage:
+                    features = features.to("meta")
                 for i, part in zip(
                     wanted, torch.split(features, [media[i].shape[0] for i in wanted]), strict=True
                 ):
@@ -84,7 +88,7 @@ class VisionEncoder:
             read = torch.from_numpy(np.concatenate(pixels))
             mine[: len(read)] = self._features(read)
         self._progress.tick()
-        return torch.cat(gather_all(mine, self._ranks.tensor_group))
+        return torch.cat(gather_all(mine, self._ranks.all_group))
 
     def _features(self, pixels: torch.Tensor) -> torch.Tensor:
         """pixels (frames, 3, H, W) -> (frames, tokens_per_frame, hidden)"""

@@ -17,7 +17,7 @@ import torch
 from torch.nn import functional
 
 from worker.engine import attention, vision
-from worker.engine.attention import RotaryTable, RowContext
+from worker.engine.attention import PrefixContext, RotaryTable, RowContext
 from worker.engine.build import load_engine
 from worker.engine.cache_budget import CacheNeed
 from worker.engine.distributed import Ranks, gather_all
@@ -53,7 +53,8 @@ def engine_for(ranks: Ranks, setup: Setup) -> Engine:
     if setup not in _engines:
         config = EngineConfig(
             model_dir=setup.model_dir,
-            tensor_parallel_size=ranks.size,
+            tensor_parallel_size=ranks.tensor_size,
+            pipeline_parallel_size=ranks.num_stages,
             precision=setup.precision,
             socket_path=Path("unused"),
             scratch_dir=Path("unused"),
@@ -71,19 +72,24 @@ def engine_for(ranks: Ranks, setup: Setup) -> Engine:
 
 
 def last_logits(ranks: Ranks, setup: Setup, request: GenerateRequest) -> np.ndarray:
-    """Logits (vocabulary,) after the prompt, gathered from all ranks."""
+    """Logits (vocabulary,) after the prompt, gathered from all ranks of the last stage.
+
+    The others return an empty array.
+    """
     engine = engine_for(ranks, setup)
     parts: list[torch.Tensor] = []
     choose = engine._sampler.choose
 
     def keep(logits: torch.Tensor, rows: Sequence[Row]) -> list[int | None]:
-        if not parts:
+        if not parts and not logits.is_meta:
             parts.extend(gather_all(logits, ranks.tensor_group))
         return choose(logits, rows)
 
     sampling = replace(request.sampling, max_new_tokens=1)
     with mock.patch.object(engine._sampler, "choose", keep):
         generate(ranks, setup, [replace(request, sampling=sampling)])
+    if not parts:
+        return np.empty(0, dtype=np.float32)
     return torch.cat(parts, dim=-1)[0, : engine.language_model.vocab_size].float().numpy()
 
 
@@ -164,7 +170,7 @@ def choose_tokens(
     eos_ids: Sequence[int] = (),
 ) -> list[int | None]:
     """The sampler's choice for whole logits (rows, padded vocabulary), split over the ranks."""
-    part = torch.from_numpy(logits).chunk(ranks.size, dim=-1)[ranks.rank]
+    part = torch.from_numpy(logits).chunk(ranks.tensor_size, dim=-1)[ranks.tensor_rank]
     return VocabParallelSampler(num_ids, eos_ids, ranks).choose(part.contiguous(), rows)
 
 
@@ -313,3 +319,48 @@ def tower_calls(
     with mock.patch.object(encoder, "_features", spy):
         outcomes = generate(ranks, setup, requests)
     return len(calls), outcomes
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a rank has of the language model."""
+
+    num_stages: int
+    num_layers: int
+    has_embedding: bool
+    has_head: bool
+    cache_bytes: int
+    cache_tokens: int
+
+
+def held_on_rank(ranks: Ranks, setup: Setup) -> Held:
+    """What this rank has of the language model."""
+    engine = engine_for(ranks, setup)
+    names = [name for name, _ in engine.language_model._model.named_parameters()]
+    return Held(
+        num_stages=ranks.num_stages,
+        num_layers=len({name.split(".")[2] for name in names if name.startswith("decoder.layers")}),
+        has_embedding=any(name.startswith("embedding") for name in names),
+        has_head=any(name.startswith("output_layer") for name in names),
+        cache_bytes=engine.language_model.cache.num_bytes,
+        cache_tokens=engine.scheduler.limits.cache_tokens,
+    )
+
+
+def passes_of_prefill(
+    ranks: Ranks, setup: Setup, requests: Sequence[GenerateRequest]
+) -> tuple[list[int], dict[str, Outcome]]:
+    """Positions a row of each pass through this rank's layers but decoding, and the outcomes."""
+    engine = engine_for(ranks, setup)
+    engine.forget_media()
+    widths: list[int] = []
+    run = engine.language_model._run
+
+    def spy(embeddings: torch.Tensor, context: PrefixContext | RowContext) -> torch.Tensor:
+        if embeddings.size(1) > 1:
+            widths.append(embeddings.size(1))
+        return run(embeddings, context)
+
+    with mock.patch.object(engine.language_model, "_run", spy):
+        outcomes = generate(ranks, setup, requests)
+    return widths, outcomes

@@ -19,8 +19,10 @@ class RankPool:
     A function that failed leaves the ranks out of step: the next one gets new processes.
     """
 
-    def __init__(self, size: int, directory: Path) -> None:
+    def __init__(self, size: int, directory: Path, num_stages: int = 1) -> None:
+        """size: of all pipeline stages together."""
         self._size = size
+        self._num_stages = num_stages
         self._directory = directory
         self._num_starts = 0
         self._connections: list[Connection[Any, Any]] = []
@@ -34,7 +36,7 @@ class RankPool:
         rendezvous_file = self._directory / f"rendezvous-{self._num_starts}"
         for rank in range(self._size):
             ours, theirs = context.Pipe()
-            arguments = (rank, self._size, rendezvous_file, theirs)
+            arguments = (rank, self._size, rendezvous_file, self._num_stages, theirs)
             process = context.Process(target=_serve, args=arguments, daemon=True)
             process.start()
             theirs.close()
@@ -71,7 +73,13 @@ class RankPool:
         self._connections, self._processes = [], []
 
 
-def _serve(rank: int, size: int, rendezvous_file: Path, connection: Connection[Any, Any]) -> None:
+def _serve(
+    rank: int,
+    size: int,
+    rendezvous_file: Path,
+    num_stages: int,
+    connection: Connection[Any, Any],
+) -> None:
     import torch
 
     from worker.engine import distributed
@@ -81,7 +89,7 @@ def _serve(rank: int, size: int, rendezvous_file: Path, connection: Connection[A
     silence_its_own_warnings()
 
     torch.set_num_threads(1)
-    ranks = distributed.join(rank, size, torch.device("cpu"), rendezvous_file)
+    ranks = distributed.join(rank, size, torch.device("cpu"), rendezvous_file, num_stages)
     while True:
         try:
             function, arguments = connection.recv()

@@ -67,7 +67,7 @@ class HandMadeEngine:
         return result
 
     def status(self, nonce: int, in_flight: tuple[str, ...] = ()) -> StatusReply:
-        status = EngineStatus(self.generation, 0, 0, 8, 64, 1, "fp32", "cpu", 0, 0, 0, 0)
+        status = EngineStatus(self.generation, 0, 0, 8, 64, 1, 1, "fp32", "cpu", 0, 0, 0, 0)
         return StatusReply(self.generation, nonce, status, in_flight)
 
     def close(self) -> None:

@@ -54,7 +54,7 @@ def test_a_request_comes_back_as_it_was(request: GenerateRequest) -> None:
 
 
 def test_all_other_messages_come_back_as_they_were() -> None:
-    status = EngineStatus("g", 1, 2, 32, 4096, 2, "bf16", "cuda:0", 17, 3, 500, 91)
+    status = EngineStatus("g", 1, 2, 32, 4096, 2, 1, "bf16", "cuda:0", 17, 3, 500, 91)
     for message in (StatusMessage(7), GoodbyeMessage()):
         assert decode_client_message(encode(message)) == message
     for reply in (

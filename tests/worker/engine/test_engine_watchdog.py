@@ -8,7 +8,7 @@ from worker.engine.client import EngineLost
 from worker.engine.protocol import EngineStatus
 from worker.engine.watchdog import EngineWatchdog
 
-STATUS = EngineStatus("g", 1, 2, 32, 4096, 2, "bf16", "cuda:0", 17, 3, 500, progress=0)
+STATUS = EngineStatus("g", 1, 2, 32, 4096, 2, 1, "bf16", "cuda:0", 17, 3, 500, progress=0)
 LIMIT_S = 10.0
 
 
