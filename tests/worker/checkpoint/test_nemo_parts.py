@@ -217,7 +217,7 @@ def test_blocks_of_patches_are_merged_in_the_published_order() -> None:
 def test_the_tower_may_lie_in_a_whole_clip_or_in_the_checkpoint(
     llama: Origin, pool: RankPool, tmp_path: Path
 ) -> None:
-    whole_clip = write_tower(llama.model.reference, tmp_path / "clip", whole_clip=True)
+    whole_clip = write_tower(llama.model.reference, tmp_path / "clip", whole=True)
     directory = llama.nemo().write(tmp_path / "nemo")
     assert difference(pool, llama, directory, tower=whole_clip) <= MAX_LOGIT_DIFFERENCE
 
