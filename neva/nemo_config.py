@@ -20,6 +20,7 @@ CONFIG_FILE = "model_config.yaml"
 
 Activation = Literal["silu", "gelu", "gelu_tanh", "relu", "squared_relu"]
 ProjectorKind = Literal["linear", "mlp2x_gelu", "mlp_downsample"]
+AdapterTarget = Literal["attention_qkv", "attention_dense", "mlp_fc1", "mlp_fc2"]
 
 # NeMo's `activation`: (function, gated). The fast-… forms differ in how they compute, not in what.
 _ACTIVATIONS: dict[str, tuple[Activation, bool]] = {
@@ -35,6 +36,30 @@ _ACTIVATIONS: dict[str, tuple[Activation, bool]] = {
     "fast-swiglu": ("silu", True),
 }
 _PROJECTORS: tuple[ProjectorKind, ...] = ("linear", "mlp2x_gelu", "mlp_downsample")
+# NeMo's `peft.lora_tuning.target_modules`: one matrix each, or several.
+_ADAPTER_TARGETS: dict[str, tuple[AdapterTarget, ...]] = {
+    "attention_qkv": ("attention_qkv",),
+    "attention_dense": ("attention_dense",),
+    "mlp_fc1": ("mlp_fc1",),
+    "mlp_fc2": ("mlp_fc2",),
+    "attention": ("attention_qkv", "attention_dense"),
+    "mlp": ("mlp_fc1", "mlp_fc2"),
+    "all": ("attention_qkv", "attention_dense", "mlp_fc1", "mlp_fc2"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Adapters:
+    """LoRA adapters on some matrices of every layer.
+
+    Attributes:
+        dim: inner size of each.
+        scale: factor on what they add, alpha / dim.
+    """
+
+    dim: int
+    scale: float
+    targets: frozenset[AdapterTarget]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +71,8 @@ class LanguageConfig:
         activation, gated: of the MLP.
         rotary_size: leading dimensions of each head that are rotated.
         rotary_interpolation: positions are divided by it.
+        rotary_is_scaled: frequencies are scaled as in Llama 3.1 (`scale_positional_embedding`).
+        bias: all matrices have biases; qkv_bias: queries, keys and values have.
         context_tokens: encoder_seq_length.
     """
 
@@ -62,6 +89,9 @@ class LanguageConfig:
     rotary_size: int
     rotary_base: float
     rotary_interpolation: float
+    rotary_is_scaled: bool
+    bias: bool
+    qkv_bias: bool
     ties_embeddings: bool
     context_tokens: int
 
@@ -132,19 +162,32 @@ class NemoConfig:
     def pipeline_parallel_size(self) -> int:
         return self._integer("pipeline_model_parallel_size", 1)
 
-    @property
-    def adapter_scale(self) -> float | None:
-        """LoRA's alpha / dim, or None where the checkpoint has no adapters.
+    def adapters(self) -> Adapters | None:
+        """The LoRA adapters, or None where the checkpoint has none.
 
-        Raises ConfigError: UNSUPPORTED_MODEL, adapters of another kind.
+        Raises ConfigError: UNSUPPORTED_MODEL, adapters of another kind or in other places.
         """
         scheme = self.value("peft.peft_scheme")
         if scheme in (None, "none"):
             return None
         if scheme != "lora":
             raise _unsupported(f"{self.where}: peft.peft_scheme is {scheme!r}, only lora is known")
-        dim = self._integer("peft.lora_tuning.adapter_dim", 32)
-        return self._number("peft.lora_tuning.alpha", dim) / dim
+        lora = "peft.lora_tuning"
+        for key, known in (("variant", "nemo"), ("weight_tying", False), ("layer_selection", None)):
+            if (found := self.value(f"{lora}.{key}", known)) != known:
+                raise _unsupported(f"{self.where}: {lora}.{key} is {found!r}, only {known!r}")
+        targets = self.value(f"{lora}.target_modules", ["attention_qkv"])
+        if not isinstance(targets, list) or not {*map(str, targets)} <= _ADAPTER_TARGETS.keys():
+            raise _unsupported(
+                f"{self.where}: {lora}.target_modules is {targets!r}, only "
+                f"{', '.join(_ADAPTER_TARGETS)} are known"
+            )
+        dim = self._integer(f"{lora}.adapter_dim", 32)
+        return Adapters(
+            dim=dim,
+            scale=self._number(f"{lora}.alpha", dim) / dim,
+            targets=frozenset(part for target in targets for part in _ADAPTER_TARGETS[target]),
+        )
 
     def language(self) -> LanguageConfig:
         """Raises ConfigError: INVALID_CHECKPOINT or UNSUPPORTED_MODEL, which names all problems."""
@@ -166,6 +209,9 @@ class NemoConfig:
             rotary_size=int(head_dim * self._number("rotary_percentage", 1.0)),
             rotary_base=self._number("rotary_base", 10000.0),
             rotary_interpolation=self._number("seq_len_interpolation_factor", 1.0),
+            rotary_is_scaled=bool(self.value("scale_positional_embedding", False)),
+            bias=bool(self.value("bias", True)),
+            qkv_bias=bool(self.value("qkv_bias", False)),
             ties_embeddings=bool(self.value("share_embeddings_and_output_weights", True)),
             context_tokens=self._integer("encoder_seq_length"),
         )
@@ -175,12 +221,13 @@ class NemoConfig:
             ("activation", "gelu", tuple(_ACTIVATIONS)),
             ("normalization", "layernorm1p", ("rmsnorm", "layernorm", "layernorm1p")),
             ("position_embedding_type", "learned_absolute", ("rope",)),
-            ("bias", True, (False,)),
+            ("bias", True, (True, False)),
+            ("qkv_bias", False, (True, False)),
             ("transformer_block_type", "pre_ln", ("pre_ln",)),
             ("num_moe_experts", None, (None, 0, 1)),
             ("window_size", None, (None,)),
             ("qk_layernorm", False, (False, None)),
-            ("scale_positional_embedding", False, (False, None)),
+            ("scale_positional_embedding", False, (True, False)),
             ("headscale", False, (False, None)),
         )
         problems = [

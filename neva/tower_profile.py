@@ -9,6 +9,8 @@ from neva.errors import ConfigError
 from neva.hf_preprocessor import (
     CLIP_MEAN,
     CLIP_STD,
+    SIGLIP_MEAN,
+    SIGLIP_STD,
     PreprocessorSteps,
     ResizeMode,
     read_preprocessor,
@@ -16,12 +18,13 @@ from neva.hf_preprocessor import (
 from neva.json_file import JsonFile
 from neva.reasons import Reason
 
+_TOWERS = ("clip", "clip_vision_model", "siglip", "siglip_vision_model")
+
 
 @dataclass(frozen=True, slots=True)
 class TowerProfile:
     """A vision tower's own directory, as seen from outside. Attributes as of `ModelProfile`."""
 
-    model_type: str
     hidden_size: int
     image_size: int
     patch_size: int
@@ -33,9 +36,9 @@ class TowerProfile:
 
 
 def read_tower_profile(directory: Path) -> TowerProfile:
-    """Read config.json and preprocessor_config.json of a CLIP directory, whole or tower alone.
+    """Read config.json and preprocessor_config.json of a CLIP or SigLIP, whole or tower alone.
 
-    Without preprocessor_config.json the statistics and sizes are CLIP's own.
+    Without preprocessor_config.json the statistics and steps are CLIP's or SigLIP's own.
 
     Raises:
         ConfigError: INVALID_CHECKPOINT, UNSUPPORTED_MODEL.
@@ -44,7 +47,15 @@ def read_tower_profile(directory: Path) -> TowerProfile:
     vision = config if "vision_config" not in config.data else config.section("vision_config")
     image_size = vision.integer("image_size")
     square = (image_size, image_size)
+    kind = config.data.get("model_type")
+    if kind not in _TOWERS:
+        raise ConfigError(
+            f"{config.path}: model_type is {kind!r}, only {', '.join(_TOWERS)} can be the tower",
+            reason=Reason.UNSUPPORTED_MODEL,
+        )
     steps = PreprocessorSteps("shortest-edge", image_size, square, CLIP_MEAN, CLIP_STD)
+    if kind.startswith("siglip"):
+        steps = PreprocessorSteps("exact", image_size, square, SIGLIP_MEAN, SIGLIP_STD)
     if (directory / "preprocessor_config.json").exists():
         steps = read_preprocessor(directory)
     if steps.crop_size != square:
@@ -55,7 +66,6 @@ def read_tower_profile(directory: Path) -> TowerProfile:
             reason=Reason.UNSUPPORTED_MODEL,
         )
     return TowerProfile(
-        model_type=str(vision.data.get("model_type", config.data.get("model_type"))),
         hidden_size=vision.integer("hidden_size"),
         image_size=image_size,
         patch_size=vision.integer("patch_size"),

@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 
 import torch
-from transformers import CLIPVisionConfig, CLIPVisionModel
+from transformers import CLIPVisionModel, SiglipVisionConfig, SiglipVisionModel
 
-from worker.engine.architecture import LlavaShape
+from worker.engine.architecture import LanguageShape, LlavaShape, TowerConfig
 
 # Buffers that older versions of transformers stored although they follow from the configuration.
 _DERIVED_BUFFERS = re.compile(r"(rotary_emb\.inv_freq|embeddings\.position_ids)$")
@@ -67,11 +67,31 @@ def expected_shapes(shape: LlavaShape) -> dict[str, tuple[int, ...]]:
             prefix + "mlp.up_proj.weight": (text.ffn_size, hidden),
             prefix + "mlp.down_proj.weight": (hidden, text.ffn_size),
         }
-    return shapes | tower_shapes(vision.clip)
+        shapes |= {prefix + name: size for name, size in _bias_shapes(text).items()}
+    return shapes | tower_shapes(vision.tower)
 
 
-def tower_shapes(clip: CLIPVisionConfig) -> dict[str, tuple[int, ...]]:
+def _bias_shapes(text: LanguageShape) -> dict[str, tuple[int, ...]]:
+    """Of one layer."""
+    kv_size = text.num_kv_heads * text.head_dim
+    shapes: dict[str, tuple[int, ...]] = {}
+    if text.qkv_bias:
+        shapes["self_attn.q_proj.bias"] = (text.num_heads * text.head_dim,)
+        shapes |= {f"self_attn.{name}_proj.bias": (kv_size,) for name in ("k", "v")}
+    if text.output_bias:
+        shapes["self_attn.o_proj.bias"] = (text.hidden_size,)
+    if text.mlp_bias:
+        shapes |= {f"mlp.{name}_proj.bias": (text.ffn_size,) for name in ("gate", "up")}
+        shapes["mlp.down_proj.bias"] = (text.hidden_size,)
+    return shapes
+
+
+def tower_shapes(config: TowerConfig) -> dict[str, tuple[int, ...]]:
     """Canonical name and shape of every tensor of a tower."""
     with torch.device("meta"):  # shapes without memory
-        tower = CLIPVisionModel(clip)
+        tower = (
+            SiglipVisionModel(config)
+            if isinstance(config, SiglipVisionConfig)
+            else CLIPVisionModel(config)
+        )
     return {f"vision_tower.{name}": tuple(p.shape) for name, p in tower.named_parameters()}

@@ -85,10 +85,11 @@ def _facts(
 
 
 def _tower_words(vision: VisionShape, model: LocalModel) -> str:
+    name = "SigLIP" if vision.tower.model_type == "siglip_vision_model" else "CLIP"
     where = "in the checkpoint" if model.vision is None else str(model.vision)
     return (
-        f"CLIP, hidden {vision.hidden_size}, patch {vision.patch_size}, "
-        f"{vision.num_layers_used} of {vision.clip.num_hidden_layers} layers used, {where}"
+        f"{name}, hidden {vision.hidden_size}, patch {vision.patch_size}, "
+        f"{vision.num_layers_used} of {vision.tower.num_hidden_layers} layers used, {where}"
     )
 
 
@@ -103,8 +104,8 @@ def rank_parameters(shape: LlavaShape, num_ranks: int) -> int:
     matrices += hidden * split.ffn_size * (3 if text.gated else 2)
     vocabulary = 2 * hidden * padded_vocab_size(text.vocab_size, num_ranks)  # tied or not
     norms = (2 * text.num_layers + 1) * hidden * (1 if text.norm == "rmsnorm" else 2)
-    used = shape.vision.clip.to_dict() | {"num_hidden_layers": shape.vision.num_layers_used}
-    tower = tower_shapes(type(shape.vision.clip).from_dict(used))
+    used = shape.vision.tower.to_dict() | {"num_hidden_layers": shape.vision.num_layers_used}
+    tower = tower_shapes(type(shape.vision.tower).from_dict(used))
     media = tower | projector_shapes(shape.vision, hidden)
     divided = (text.num_layers * matrices + vocabulary) // num_ranks
     return divided + norms + sum(prod(size) for size in media.values())

@@ -31,10 +31,11 @@ from worker.checkpoint.nemo_names import (
     projector_names,
     projector_shapes,
 )
+from worker.checkpoint.nemo_rotary import inverse_frequencies
 from worker.checkpoint.nemo_views import canonical_tensors
 from worker.checkpoint.stored import TiledTensor
 from worker.checkpoint.tower import Tower, open_tower, read_tower_config
-from worker.engine.architecture import LanguageShape, LlavaShape, VisionShape
+from worker.engine.architecture import LanguageShape, LlavaShape, TowerConfig, VisionShape
 
 Tensors = dict[str, TiledTensor]
 _MAY_DIFFER_FROM_BASE = ("context_tokens",)
@@ -102,11 +103,17 @@ def open_nemo(model: LocalModel) -> Iterator[Checkpoint]:
     problems += shape_problems(
         _described(projector), {names[name]: size for name, size in wanted.items()}
     )
-    scale = config.adapter_scale
-    dim = int(config.value("peft.lora_tuning.adapter_dim", 32))
+    lora = config.adapters()
     problems += shape_problems(
-        _described(adapters), {} if scale is None else adapter_shapes(shape.language, dim)
+        _described(adapters), {} if lora is None else adapter_shapes(shape.language, lora)
     )
+    if language.gated and not stored.by_rank:
+        # Each rank's rows of a fused fc1 adapter are gate, then up; how many ranks is not said.
+        problems += [
+            f"{tensor.origin} lies in {len(tensor.tiles)} parts: its gate and up rows can't be told"
+            for name, tensor in adapters.items()
+            if "lora_hto4h_adapter.linear_out." in name and len(tensor.tiles) > 1
+        ]
     refuse(str(archive.path), "model_config.yaml", problems)
     tensors = canonical_tensors(shape.language, found | adapters)
     tensors |= {name: projector[names[name]] for name in wanted}
@@ -118,7 +125,7 @@ def open_nemo(model: LocalModel) -> Iterator[Checkpoint]:
         num_bytes = tower.num_bytes + sum(
             prod(t.shape) * t.dtype.itemsize for t in (found | adapters | projector).values()
         )
-        weights = NemoWeights(tensors, tower, scale or 0.0)
+        weights = NemoWeights(tensors, tower, 0.0 if lora is None else lora.scale)
         yield Checkpoint(shape, weights, layout, num_bytes)
 
 
@@ -163,9 +170,7 @@ def _base_tensors(
 
 
 def _language_shape(config: LanguageConfig, vocab_size: int) -> LanguageShape:
-    steps = torch.arange(0, config.rotary_size, 2).float() / config.rotary_size
-    # In float32 as both NeMo and transformers compute them, so that the tables are the same.
-    frequencies = (1.0 / config.rotary_base**steps / config.rotary_interpolation).tolist()
+    frequencies = inverse_frequencies(config)
     not_rotated = config.head_dim // 2 - len(frequencies)
     return LanguageShape(
         num_layers=config.num_layers,
@@ -178,6 +183,9 @@ def _language_shape(config: LanguageConfig, vocab_size: int) -> LanguageShape:
         context_tokens=config.context_tokens,
         norm_epsilon=config.norm_epsilon,
         inverse_frequencies=(*frequencies, *[0.0] * not_rotated),
+        qkv_bias=config.bias or config.qkv_bias,
+        output_bias=config.bias,
+        mlp_bias=config.bias,
         rotary_scaling=1.0,
         ties_embeddings=config.ties_embeddings,
         norm="rmsnorm" if config.norm == "rmsnorm" else "layernorm",
@@ -188,24 +196,27 @@ def _language_shape(config: LanguageConfig, vocab_size: int) -> LanguageShape:
     )
 
 
-def _vision_shape(media: MediaConfig, clip: CLIPVisionConfig, where: str) -> VisionShape:
-    layer, num_layers = media.feature_layer, clip.num_hidden_layers
-    if not isinstance(clip.image_size, int) or not isinstance(clip.patch_size, int):
+def _vision_shape(media: MediaConfig, tower: TowerConfig, where: str) -> VisionShape:
+    layer, num_layers = media.feature_layer, tower.num_hidden_layers
+    is_clip = isinstance(tower, CLIPVisionConfig)
+    if not isinstance(tower.image_size, int) or not isinstance(tower.patch_size, int):
         raise ConfigError(f"{where}: the tower takes no squares", reason=Reason.UNSUPPORTED_MODEL)
-    if not -num_layers - 1 <= layer <= num_layers or media.num_class_tokens != 1:
+    if not -num_layers - 1 <= layer <= num_layers or media.num_class_tokens != is_clip:
         raise ConfigError(
             f"{where}: vision_select_layer {layer} and class_token_length "
-            f"{media.num_class_tokens} don't fit a CLIP of {num_layers} layers",
+            f"{media.num_class_tokens} don't fit a {'CLIP' if is_clip else 'SigLIP'} of "
+            f"{num_layers} layers and {int(is_clip)} class tokens",
             reason=Reason.UNSUPPORTED_MODEL,
         )
     return VisionShape(
-        clip=clip,
-        image_size=clip.image_size,
-        patch_size=clip.patch_size,
-        num_channels=clip.num_channels,
-        hidden_size=clip.hidden_size,
+        tower=tower,
+        image_size=tower.image_size,
+        patch_size=tower.patch_size,
+        num_channels=tower.num_channels,
+        hidden_size=tower.hidden_size,
         num_layers_used=layer if layer >= 0 else num_layers + 1 + layer,
-        drops_cls=not media.keeps_class_tokens,
+        num_class_tokens=media.num_class_tokens,
+        num_dropped=0 if media.keeps_class_tokens else media.num_class_tokens,
         projector_bias=True,
         projector=media.projector,
     )

@@ -19,10 +19,16 @@ _FOLDER = "model_weights/"
 
 @dataclass(frozen=True, slots=True)
 class StoredWeights:
-    """Whole tensors by raw name; `layout` says for people how they lie there."""
+    """Whole tensors by raw name.
+
+    Attributes:
+        layout: for people, how they lie there.
+        by_rank: in a file for each rank, whose shards were put together here.
+    """
 
     tensors: dict[str, TiledTensor]
     layout: str
+    by_rank: bool
 
 
 def read_weights(archive: Archive, gated: bool) -> StoredWeights:
@@ -54,7 +60,7 @@ def read_weights(archive: Archive, gated: bool) -> StoredWeights:
     holes = sorted(name for name, tensor in tensors.items() if uncovered(tensor))
     if holes:
         raise _invalid(f"{archive.path}: parts of these tensors lie nowhere: {', '.join(holes)}")
-    return StoredWeights(tensors, f"{words} ({archive.kind})")
+    return StoredWeights(tensors, f"{words} ({archive.kind})", bool(ranks))
 
 
 def _rank_files(archive: Archive) -> dict[tuple[int, int], Segment]:

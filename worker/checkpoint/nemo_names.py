@@ -9,14 +9,27 @@ from __future__ import annotations
 
 import re
 
-from neva.nemo_config import ProjectorKind
+from neva.nemo_config import Adapters, AdapterTarget, ProjectorKind
 from worker.checkpoint.base import Shape
 from worker.checkpoint.stored import StoredTensor, Tile, TiledTensor
 from worker.engine.architecture import LanguageShape, VisionShape
 
 PROJECTOR = "embedding.word_embeddings.adapter_layer.mm_projector_adapter.mm_projector."
 TOWER = "embedding.word_embeddings.vision_encoder."
-ADAPTER = "self_attention.adapter_layer.lora_kqv_adapter."
+ADAPTER = ".adapter_layer.lora_"
+# Matrix of a layer, and its LoRA adapter, by NeMo's name of the target.
+ADAPTED: dict[AdapterTarget, tuple[str, str]] = {
+    "attention_qkv": (
+        "self_attention.linear_qkv",
+        "self_attention.adapter_layer.lora_kqv_adapter",
+    ),
+    "attention_dense": (
+        "self_attention.linear_proj",
+        "self_attention.adapter_layer.lora_dense_attention_adapter",
+    ),
+    "mlp_fc1": ("mlp.linear_fc1", "mlp.adapter_layer.lora_hto4h_adapter"),
+    "mlp_fc2": ("mlp.linear_fc2", "mlp.adapter_layer.lora_4htoh_adapter"),
+}
 
 # Bookkeeping, and buffers that follow from the configuration.
 _IGNORED = re.compile(r"(_extra_state.*|rotary_pos_emb\.inv_freq|embeddings\.position_ids)$")
@@ -107,8 +120,6 @@ def language_shapes(shape: LanguageShape) -> dict[str, Shape]:
     The vocabulary may be padded, differently by the parallel size the model was built with.
     """
     hidden = shape.hidden_size
-    queries = shape.num_heads * shape.head_dim
-    fused = queries + 2 * shape.num_kv_heads * shape.head_dim
     shapes: dict[str, Shape] = {"embedding.word_embeddings.weight": (-shape.vocab_size, hidden)}
     if not shape.ties_embeddings:
         shapes["output_layer.weight"] = (-shape.vocab_size, hidden)
@@ -116,12 +127,11 @@ def language_shapes(shape: LanguageShape) -> dict[str, Shape]:
     for layer in range(shape.num_layers):
         prefix = f"decoder.layers.{layer}."
         norms += [prefix + "input_layernorm.", prefix + "pre_mlp_layernorm."]
-        shapes |= {
-            prefix + "self_attention.linear_qkv.weight": (fused, hidden),
-            prefix + "self_attention.linear_proj.weight": (hidden, queries),
-            prefix + "mlp.linear_fc1.weight": (shape.ffn_size * (2 if shape.gated else 1), hidden),
-            prefix + "mlp.linear_fc2.weight": (hidden, shape.ffn_size),
-        }
+        for target, (rows, columns) in _matrix_shapes(shape).items():
+            matrix = prefix + ADAPTED[target][0]
+            shapes[matrix + ".weight"] = (rows, columns)
+            if shape.mlp_bias or (target == "attention_qkv" and shape.qkv_bias):
+                shapes[matrix + ".bias"] = (rows,)
     for norm in norms:
         shapes[norm + "weight"] = (hidden,)
         if shape.norm == "layernorm":
@@ -129,14 +139,27 @@ def language_shapes(shape: LanguageShape) -> dict[str, Shape]:
     return shapes
 
 
-def adapter_shapes(shape: LanguageShape, adapter_dim: int) -> dict[str, Shape]:
-    """Common name and shape of the LoRA adapters on every fused qkv."""
-    fused = (shape.num_heads + 2 * shape.num_kv_heads) * shape.head_dim
+def _matrix_shapes(shape: LanguageShape) -> dict[AdapterTarget, tuple[int, int]]:
+    """Rows and columns of a layer's four matrices."""
+    hidden, queries = shape.hidden_size, shape.num_heads * shape.head_dim
+    return {
+        "attention_qkv": (queries + 2 * shape.num_kv_heads * shape.head_dim, hidden),
+        "attention_dense": (hidden, queries),
+        "mlp_fc1": (shape.ffn_size * (2 if shape.gated else 1), hidden),
+        "mlp_fc2": (hidden, shape.ffn_size),
+    }
+
+
+def adapter_shapes(shape: LanguageShape, adapters: Adapters) -> dict[str, Shape]:
+    """Common name and shape of the LoRA adapters in every layer."""
     shapes: dict[str, Shape] = {}
+    sizes = _matrix_shapes(shape)
     for layer in range(shape.num_layers):
-        prefix = f"decoder.layers.{layer}.{ADAPTER}"
-        shapes[prefix + "linear_in.weight"] = (adapter_dim, shape.hidden_size)
-        shapes[prefix + "linear_out.weight"] = (fused, adapter_dim)
+        for target in adapters.targets:
+            prefix = f"decoder.layers.{layer}.{ADAPTED[target][1]}."
+            rows, columns = sizes[target]
+            shapes[prefix + "linear_in.weight"] = (adapters.dim, columns)
+            shapes[prefix + "linear_out.weight"] = (rows, adapters.dim)
     return shapes
 
 

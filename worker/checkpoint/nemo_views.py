@@ -6,7 +6,9 @@ rows, then all up rows.
 
 from __future__ import annotations
 
-from worker.checkpoint.nemo_names import ADAPTER
+from collections.abc import Iterator
+
+from worker.checkpoint.nemo_names import ADAPTED
 from worker.checkpoint.stored import TiledTensor
 from worker.engine.architecture import LanguageShape
 
@@ -37,26 +39,35 @@ def canonical_tensors(
         ):
             for part in ("weight", "bias")[: 1 if shape.norm == "rmsnorm" else 2]:
                 tensors[f"{target}{ours}.{part}"] = found[f"{source}{theirs}.{part}"]
-        fused = found[source + "self_attention.linear_qkv.weight"]
-        inner = found.get(source + ADAPTER + "linear_in.weight")
-        outer = found.get(source + ADAPTER + "linear_out.weight")
-        for name, blocks in qkv_blocks(shape).items():
-            ours = f"{target}self_attn.{name}_proj.weight"
-            tensors[ours] = fused.rows_of(blocks, fused.origin)
+        for matrix, adapter, name, blocks in _parts(shape):
+            for part in ("weight", "bias"):
+                whole = found.get(f"{source}{matrix}.{part}")
+                if whole is not None:
+                    tensors[f"{target}{name}.{part}"] = _cut(whole, blocks)
+            inner = found.get(f"{source}{adapter}.linear_in.weight")
+            outer = found.get(f"{source}{adapter}.linear_out.weight")
             if inner is not None and outer is not None:
-                tensors[ours + ".lora_in"] = inner
-                tensors[ours + ".lora_out"] = outer.rows_of(blocks, outer.origin)
-        tensors[target + "self_attn.o_proj.weight"] = found[
-            source + "self_attention.linear_proj.weight"
-        ]
-        fc1, ffn = found[source + "mlp.linear_fc1.weight"], shape.ffn_size
-        if shape.gated:
-            tensors[target + "mlp.gate_proj.weight"] = fc1.rows_of([(0, ffn)], fc1.origin)
-            tensors[target + "mlp.up_proj.weight"] = fc1.rows_of([(ffn, 2 * ffn)], fc1.origin)
-        else:
-            tensors[target + "mlp.up_proj.weight"] = fc1
-        tensors[target + "mlp.down_proj.weight"] = found[source + "mlp.linear_fc2.weight"]
+                tensors[f"{target}{name}.weight.lora_in"] = inner
+                tensors[f"{target}{name}.weight.lora_out"] = _cut(outer, blocks)
     return tensors
+
+
+def _parts(shape: LanguageShape) -> Iterator[tuple[str, str, str, Blocks | None]]:
+    """A layer's matrix, its adapter, a canonical matrix in it, and the rows that are that one."""
+    for name, blocks in qkv_blocks(shape).items():
+        yield *ADAPTED["attention_qkv"], f"self_attn.{name}_proj", blocks
+    yield *ADAPTED["attention_dense"], "self_attn.o_proj", None
+    ffn = shape.ffn_size
+    if shape.gated:
+        yield *ADAPTED["mlp_fc1"], "mlp.gate_proj", [(0, ffn)]
+        yield *ADAPTED["mlp_fc1"], "mlp.up_proj", [(ffn, 2 * ffn)]
+    else:
+        yield *ADAPTED["mlp_fc1"], "mlp.up_proj", None
+    yield *ADAPTED["mlp_fc2"], "mlp.down_proj", None
+
+
+def _cut(whole: TiledTensor, blocks: Blocks | None) -> TiledTensor:
+    return whole if blocks is None else whole.rows_of(blocks, whole.origin)
 
 
 def qkv_blocks(shape: LanguageShape) -> dict[str, Blocks]:

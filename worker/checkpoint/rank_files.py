@@ -25,10 +25,16 @@ _ROW_SPLIT = re.compile(
     r"(word_embeddings|output_layer|linear_qkv|query_key_value|linear_fc1|dense_h_to_4h(_2)?)"
     r"\.(weight|bias)$"
 )
-_GATED = re.compile(r"(linear_fc1|dense_h_to_4h)\.(weight|bias)$")
+_GATED = re.compile(
+    r"((linear_fc1|dense_h_to_4h)\.(weight|bias)|lora_hto4h_adapter\.linear_out\.weight)$"
+)
 _COLUMN_SPLIT = re.compile(r"(linear_proj|self_attention\.dense|linear_fc2|dense_4h_to_h)\.weight$")
-# LoRA: the inner projection and, for the column-parallel qkv, the outer one are split, too.
-_LORA_SPLIT = re.compile(r"lora_kqv_adapter\.linear_(in|out)\.weight$")
+# LoRA: both projections are split, too. The outer one's rows always are; of the inner one the
+# rows beside a matrix split on rows, the columns beside one split on columns.
+_LORA_ROW_SPLIT = re.compile(
+    r"(lora_\w+_adapter\.linear_out|lora_(kqv|hto4h)_adapter\.linear_in)\.weight$"
+)
+_LORA_COLUMN_SPLIT = re.compile(r"lora_(dense_attention|4htoh)_adapter\.linear_in\.weight$")
 
 
 def rank_of_folder(name: str) -> tuple[int, int] | None:
@@ -109,9 +115,9 @@ def _merge(shards: list[TiledTensor], name: str, gated: bool) -> TiledTensor:
         gates = [s.rows_of([(0, half)], name) for s, half in zip(shards, halves, strict=True)]
         ups = [s.rows_of([(half, 2 * half)], name) for s, half in zip(shards, halves, strict=True)]
         return join(gates + ups, 0, name)
-    if _ROW_SPLIT.search(name) or _LORA_SPLIT.search(name):
+    if _ROW_SPLIT.search(name) or _LORA_ROW_SPLIT.search(name):
         return join(shards, 0, name)
-    if _COLUMN_SPLIT.search(name):
+    if _COLUMN_SPLIT.search(name) or _LORA_COLUMN_SPLIT.search(name):
         return join(shards, 1, name)
     if any((s.shape, s.dtype) != (shards[0].shape, shards[0].dtype) for s in shards):
         raise ValueError(f"{name} differs in shape between the ranks, but is not split")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import orjson
 import torch
 from safetensors.torch import save_file
-from transformers import LlamaConfig, LlavaConfig
+from transformers import LlamaConfig, LlavaConfig, Qwen2Config
 
 from neva.errors import ConfigError
 from neva.local_model import LocalModel
@@ -21,6 +22,12 @@ from neva.reasons import Reason
 from neva.tokens import TOKENIZER_FILE
 from worker.checkpoint.base import Checkpoint
 from worker.checkpoint.hf_llava_layout import expected_shapes
+from worker.checkpoint.nemo_rotary import (
+    LLAMA_3_FACTOR,
+    LLAMA_3_HIGH_FREQUENCY,
+    LLAMA_3_LOW_FREQUENCY,
+    LLAMA_3_OLD_CONTEXT,
+)
 from worker.checkpoint.open import open_checkpoint
 from worker.engine.architecture import LlavaShape
 
@@ -43,7 +50,7 @@ def convert_to_hf(model: LocalModel, directory: Path) -> None:
     unfinished.mkdir(parents=True)
     try:
         with open_checkpoint(model) as checkpoint:
-            _refuse_what_llava_has_not(checkpoint.shape, config.where)
+            _refuse_what_llava_has_not(checkpoint.shape, config)
             llava = _llava_config(checkpoint.shape, config, profile)
             _write_json(unfinished / "config.json", llava)
             _write_weights(unfinished, checkpoint)
@@ -57,21 +64,30 @@ def convert_to_hf(model: LocalModel, directory: Path) -> None:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _refuse_what_llava_has_not(shape: LlavaShape, where: str) -> None:
-    text = shape.language
+def _refuse_what_llava_has_not(shape: LlavaShape, config: NemoConfig) -> None:
+    text, language = shape.language, config.language()
+    even_dim = text.hidden_size // text.num_heads
     problems = [
         words
         for wrong, words in (
             (text.norm != "rmsnorm", f"normalization {text.norm}"),
             (not text.gated or text.activation != "silu", f"activation {text.activation}"),
             (text.rotary_size not in (None, text.head_dim), "a partial rotary embedding"),
+            (
+                language.rotary_is_scaled and language.rotary_interpolation != 1.0,
+                "two scalings of the rotary embedding",
+            ),
+            (
+                text.qkv_bias and not text.output_bias and text.head_dim != even_dim,
+                "heads of another size beside biases of queries, keys and values",
+            ),
             (shape.vision.projector != "mlp2x_gelu", f"projector {shape.vision.projector}"),
         )
         if wrong
     ]
     if problems:
         raise ConfigError(
-            f"{where}: no LLaMA with LLaVA's projector: {', '.join(problems)}",
+            f"{config.where}: no LLaMA with LLaVA's projector: {', '.join(problems)}",
             reason=Reason.UNSUPPORTED_MODEL,
         )
 
@@ -81,8 +97,20 @@ def _llava_config(shape: LlavaShape, nemo: NemoConfig, profile: ModelProfile) ->
     rope: dict[str, Any] = {"rope_type": "default", "rope_theta": language.rotary_base}
     if language.rotary_interpolation != 1.0:
         rope |= {"rope_type": "linear", "factor": language.rotary_interpolation}
+    if language.rotary_is_scaled:
+        rope |= {
+            "rope_type": "llama3",
+            "factor": LLAMA_3_FACTOR,
+            "low_freq_factor": LLAMA_3_LOW_FREQUENCY,
+            "high_freq_factor": LLAMA_3_HIGH_FREQUENCY,
+            "original_max_position_embeddings": LLAMA_3_OLD_CONTEXT,
+        }
+    # Biases on queries, keys and values alone are Qwen2's.
+    text_config: Any = partial(LlamaConfig, attention_bias=text.output_bias, mlp_bias=text.mlp_bias)
+    if text.qkv_bias and not text.output_bias:
+        text_config = Qwen2Config
     config = LlavaConfig(
-        text_config=LlamaConfig(
+        text_config=text_config(
             vocab_size=text.vocab_size,
             hidden_size=text.hidden_size,
             intermediate_size=text.ffn_size,
@@ -97,10 +125,10 @@ def _llava_config(shape: LlavaShape, nemo: NemoConfig, profile: ModelProfile) ->
             bos_token_id=profile.bos_token_id,
             eos_token_id=list(profile.eos_token_ids),
         ),
-        vision_config=vision.clip,
+        vision_config=vision.tower,
         image_token_index=profile.image_token_id,
-        vision_feature_layer=vision.num_layers_used - vision.clip.num_hidden_layers - 1,
-        vision_feature_select_strategy="default" if vision.drops_cls else "full",
+        vision_feature_layer=vision.num_layers_used - vision.tower.num_hidden_layers - 1,
+        vision_feature_select_strategy="default" if vision.num_dropped else "full",
         tie_word_embeddings=text.ties_embeddings,
     )
     config.architectures = ["LlavaForConditionalGeneration"]
@@ -110,12 +138,14 @@ def _llava_config(shape: LlavaShape, nemo: NemoConfig, profile: ModelProfile) ->
 
 def _preprocessor(profile: ModelProfile) -> dict[str, Any]:
     height, width = profile.crop_size
-    return {
+    statistics = {"image_mean": profile.image_mean, "image_std": profile.image_std}
+    if profile.resize_mode == "exact":
+        size = {"height": height, "width": width}
+        return {"image_processor_type": "SiglipImageProcessor", "size": size} | statistics
+    return statistics | {
         "image_processor_type": "CLIPImageProcessor",
         "size": {"shortest_edge": profile.resize_shortest_edge},
         "crop_size": {"height": height, "width": width},
-        "image_mean": profile.image_mean,
-        "image_std": profile.image_std,
     }
 
 

@@ -30,6 +30,12 @@ from worker.checkpoint.hf_llava import open_llava
 from worker.checkpoint.hf_llava_layout import tower_shapes
 from worker.checkpoint.nemo_names import projector_names
 from worker.checkpoint.nemo_output import NemoOutput, WeightsFormat
+from worker.checkpoint.nemo_rotary import (
+    LLAMA_3_FACTOR,
+    LLAMA_3_HIGH_FREQUENCY,
+    LLAMA_3_LOW_FREQUENCY,
+    LLAMA_3_OLD_CONTEXT,
+)
 from worker.checkpoint.nemo_views import qkv_blocks
 from worker.engine.architecture import LanguageShape
 from worker.engine.language_model import padded_vocab_size
@@ -88,17 +94,32 @@ def convert_to_nemo(
 
 
 def _refuse_what_nemo_has_not(directory: Path, config: Any, checkpoint: Checkpoint) -> None:
-    rope = config.text_config.rope_parameters["rope_type"]
+    rope = config.text_config.rope_parameters
+    text, vision = checkpoint.shape.language, checkpoint.shape.vision
     problems = []
-    if rope not in ("default", "linear"):
-        problems.append(f"a rotary embedding of type {rope!r}")
-    if not checkpoint.shape.vision.projector_bias:
+    if rope["rope_type"] not in ("default", "linear") and not _is_llama_3(rope):
+        problems.append(f"a rotary embedding of type {rope['rope_type']!r} with its numbers")
+    if text.output_bias != text.mlp_bias:
+        problems.append("biases on attention's output or on the MLP alone")
+    if not vision.projector_bias:
         problems.append("a projector without biases")
+    if vision.num_dropped > vision.num_class_tokens:
+        problems.append("a SigLIP whose first patch is left out")
     if problems:
         raise ConfigError(
             f"{directory} can't be a NeMo checkpoint: {', '.join(problems)}",
             reason=Reason.UNSUPPORTED_MODEL,
         )
+
+
+def _is_llama_3(rope: dict[str, Any]) -> bool:
+    """Llama 3.1's scaling with the numbers that NeMo has for it."""
+    return rope["rope_type"] == "llama3" and (
+        rope["factor"],
+        rope["low_freq_factor"],
+        rope["high_freq_factor"],
+        rope["original_max_position_embeddings"],
+    ) == (LLAMA_3_FACTOR, LLAMA_3_LOW_FREQUENCY, LLAMA_3_HIGH_FREQUENCY, LLAMA_3_OLD_CONTEXT)
 
 
 def _language_config(config: Any, shape: LanguageShape) -> dict[str, Any]:
@@ -118,11 +139,13 @@ def _language_config(config: Any, shape: LanguageShape) -> dict[str, Any]:
         "normalization": "rmsnorm",
         "layernorm_epsilon": shape.norm_epsilon,
         "activation": "fast-swiglu",
-        "bias": False,
+        "bias": shape.mlp_bias,
+        "qkv_bias": shape.qkv_bias,
         "position_embedding_type": "rope",
         "rotary_percentage": 1.0,
         "rotary_base": rope["rope_theta"],
-        "seq_len_interpolation_factor": rope.get("factor"),
+        "seq_len_interpolation_factor": None if _is_llama_3(rope) else rope.get("factor"),
+        "scale_positional_embedding": _is_llama_3(rope),
         "share_embeddings_and_output_weights": shape.ties_embeddings,
         "make_vocab_size_divisible_by": 128,
     }
@@ -132,7 +155,8 @@ def _media_config(
     profile: ModelProfile, checkpoint: Checkpoint, template: str, base: Path | None
 ) -> dict[str, Any]:
     vision = checkpoint.shape.vision
-    layer = vision.num_layers_used - vision.clip.num_hidden_layers - 1
+    layer = vision.num_layers_used - vision.tower.num_hidden_layers - 1
+    keeps_class_token = vision.num_class_tokens > vision.num_dropped
     return {
         "mm_cfg": {
             "llm": {
@@ -147,8 +171,8 @@ def _media_config(
                 "crop_size": [vision.image_size, vision.image_size],
                 "hidden_size": vision.hidden_size,
                 "vision_select_layer": layer,
-                "vision_select_feature": "patch" if vision.drops_cls else "cls_patch",
-                "class_token_length": 1,
+                "vision_select_feature": "cls_patch" if keeps_class_token else "patch",
+                "class_token_length": vision.num_class_tokens,
                 "freeze": True,
             },
             "mm_mlp_adapter_type": vision.projector,
@@ -191,7 +215,9 @@ def _language_tensors(checkpoint: Checkpoint) -> Named:
             attention + "linear_qkv.layer_norm_weight",
             weights.read(source + "input_layernorm.weight"),
         )
-        yield attention + "linear_qkv.weight", _fused_qkv(weights, source, shape)
+        yield attention + "linear_qkv.weight", _fused_qkv(weights, source, "weight", shape)
+        if shape.qkv_bias:
+            yield attention + "linear_qkv.bias", _fused_qkv(weights, source, "bias", shape)
         yield attention + "linear_proj.weight", weights.read(source + "self_attn.o_proj.weight")
         yield (
             mlp + "linear_fc1.layer_norm_weight",
@@ -200,15 +226,20 @@ def _language_tensors(checkpoint: Checkpoint) -> Named:
         halves = [weights.read(f"{source}mlp.{name}_proj.weight") for name in ("gate", "up")]
         yield mlp + "linear_fc1.weight", torch.cat(halves)
         yield mlp + "linear_fc2.weight", weights.read(source + "mlp.down_proj.weight")
+        if shape.mlp_bias:
+            yield attention + "linear_proj.bias", weights.read(source + "self_attn.o_proj.bias")
+            halves = [weights.read(f"{source}mlp.{name}_proj.bias") for name in ("gate", "up")]
+            yield mlp + "linear_fc1.bias", torch.cat(halves)
+            yield mlp + "linear_fc2.bias", weights.read(source + "mlp.down_proj.bias")
 
 
-def _fused_qkv(weights: Weights, source: str, shape: LanguageShape) -> torch.Tensor:
+def _fused_qkv(weights: Weights, source: str, kind: str, shape: LanguageShape) -> torch.Tensor:
     rows = (shape.num_heads + 2 * shape.num_kv_heads) * shape.head_dim
     fused: torch.Tensor | None = None
     for name, blocks in qkv_blocks(shape).items():
-        part = weights.read(f"{source}self_attn.{name}_proj.weight")
+        part = weights.read(f"{source}self_attn.{name}_proj.{kind}")
         if fused is None:
-            fused = part.new_empty(rows, part.size(1))
+            fused = part.new_empty(rows, *part.shape[1:])
         for piece, (first, last) in zip(part.chunk(len(blocks)), blocks, strict=True):
             fused[first:last] = piece
     if fused is None:
@@ -223,14 +254,13 @@ def _projector_tensors(checkpoint: Checkpoint) -> Named:
 
 def _write_tower(directory: Path, target: Path, checkpoint: Checkpoint) -> None:
     target.mkdir(parents=True)
-    clip = checkpoint.shape.vision.clip
-    config = {**clip.to_dict(), "model_type": "clip_vision_model"}
+    config = checkpoint.shape.vision.tower
     (target / "config.json").write_bytes(
-        orjson.dumps(config, default=str, option=orjson.OPT_NON_STR_KEYS)
+        orjson.dumps(config.to_dict(), default=str, option=orjson.OPT_NON_STR_KEYS)
     )
     shutil.copyfile(directory / "preprocessor_config.json", target / "preprocessor_config.json")
     tensors = {
         "vision_model." + name.removeprefix("vision_tower."): checkpoint.weights.read(name)
-        for name in tower_shapes(clip)
+        for name in tower_shapes(config)
     }
     save_file(tensors, target / "model.safetensors")

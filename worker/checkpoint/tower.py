@@ -1,4 +1,4 @@
-"""The vision tower of a NeMo checkpoint: a Hugging Face CLIP directory on this machine."""
+"""The vision tower of a NeMo checkpoint: a Hugging Face CLIP or SigLIP directory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 import torch
-from transformers import CLIPVisionConfig
+from transformers import CLIPVisionConfig, SiglipVisionConfig
 
 from neva.archive import Segment
 from neva.errors import ConfigError
@@ -22,13 +22,17 @@ from worker.checkpoint.hf_llava_layout import tower_shapes
 from worker.checkpoint.safetensors_dir import open_safetensors
 from worker.checkpoint.stored import TiledTensor
 from worker.checkpoint.torch_file import read_tensors
+from worker.engine.architecture import TowerConfig
 
 _TORCH_FILE = "pytorch_model.bin"
-# A whole CLIP directory also has a text tower.
+# A directory of a whole CLIP or SigLIP also has a text tower.
 _NOT_OF_THE_TOWER = re.compile(
-    r"^(text_model\.|text_projection\.|visual_projection\.|logit_scale$)|position_ids$"
+    r"^(text_model\.|text_projection\.|visual_projection\.|logit_scale$|logit_bias$)|position_ids$"
 )
 _PREFIX = re.compile(r"^(vision_model\.)?")
+
+_CLIP = ("clip", "clip_vision_model")
+_SIGLIP = ("siglip", "siglip_vision_model")
 
 Reader = Callable[[str, slice, slice | None], torch.Tensor]
 
@@ -37,7 +41,7 @@ Reader = Callable[[str, slice, slice | None], torch.Tensor]
 class Tower:
     """An opened tower; tensors under `vision_tower.…`."""
 
-    config: CLIPVisionConfig
+    config: TowerConfig
     read: Reader
     num_bytes: int
 
@@ -52,7 +56,7 @@ def open_tower(directory: Path, inside: Mapping[str, TiledTensor]) -> Iterator[T
 
     Raises:
         ConfigError: INVALID_CHECKPOINT, names every missing, unexpected and misshapen tensor;
-            UNSUPPORTED_MODEL, no CLIP.
+            UNSUPPORTED_MODEL, neither CLIP nor SigLIP.
     """
     config = read_tower_config(directory)
     if inside:
@@ -79,25 +83,27 @@ def open_tower(directory: Path, inside: Mapping[str, TiledTensor]) -> Iterator[T
         yield Tower(config, lambda name, rows, cols: tensors[name].read(rows, cols), num_bytes)
 
 
-def read_tower_config(directory: Path) -> CLIPVisionConfig:
-    """Of a tower alone or of a whole CLIP.
+def read_tower_config(directory: Path) -> TowerConfig:
+    """Of a tower alone, or of a whole CLIP or SigLIP.
 
     Raises:
-        ConfigError: INVALID_CHECKPOINT, no usable config.json; UNSUPPORTED_MODEL, no CLIP.
+        ConfigError: INVALID_CHECKPOINT, no usable config.json; UNSUPPORTED_MODEL, neither a CLIP
+            nor a SigLIP.
     """
     file = directory / "config.json"
     try:
         raw: Any = orjson.loads(file.read_bytes())
         kind = raw.get("model_type")
         raw = raw.get("vision_config", raw)
-        config: CLIPVisionConfig = CLIPVisionConfig.from_dict(raw)
+        is_siglip = kind in _SIGLIP
+        config: TowerConfig = (SiglipVisionConfig if is_siglip else CLIPVisionConfig).from_dict(raw)
     except Exception as error:  # transformers raises whatever a wrong value leads to
         raise ConfigError(
             f"{file} can't be read: {error}", reason=Reason.INVALID_CHECKPOINT
         ) from error
-    if kind not in ("clip", "clip_vision_model"):
+    if kind not in (*_CLIP, *_SIGLIP):
         raise ConfigError(
-            f"{file}: model_type is {kind!r}, only a CLIP can be the vision tower",
+            f"{file}: model_type is {kind!r}, only a CLIP or a SigLIP can be the vision tower",
             reason=Reason.UNSUPPORTED_MODEL,
         )
     return config
@@ -112,6 +118,6 @@ def _canonical(names: Mapping[str, object]) -> dict[str, str]:
 
 
 def _check(
-    directory: Path, found: Mapping[str, tuple[str, tuple[int, ...]]], config: CLIPVisionConfig
+    directory: Path, found: Mapping[str, tuple[str, tuple[int, ...]]], config: TowerConfig
 ) -> None:
     refuse(str(directory), "config.json", shape_problems(found, tower_shapes(config)))

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from transformers import CLIPVisionConfig
+from transformers import CLIPVisionConfig, SiglipVisionConfig
 
 from neva.nemo_config import Activation, ProjectorKind
+
+TowerConfig = CLIPVisionConfig | SiglipVisionConfig
 
 
 @dataclass(frozen=True, slots=True)
 class LanguageShape:
-    """A decoder with rotary embedding and no biases in its matrices.
+    """A decoder with rotary embedding.
 
     Attributes:
         ffn_size: width of the MLP's inner layer (intermediate_size).
@@ -25,6 +27,8 @@ class LanguageShape:
         activation, gated: of the MLP.
         rotary_size: leading dimensions of each head that are rotated, in pairs (i, i + size / 2).
             None: all of them.
+        qkv_bias, output_bias, mlp_bias: what has biases: queries, keys and values; attention's
+            output; all matrices of the MLP.
     """
 
     num_layers: int
@@ -44,28 +48,33 @@ class LanguageShape:
     activation: Activation = "silu"
     gated: bool = True
     rotary_size: int | None = None
+    qkv_bias: bool = False
+    output_bias: bool = False
+    mlp_bias: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class VisionShape:
-    """A CLIP tower and a projector.
+    """A CLIP or SigLIP tower and a projector.
 
     Attributes:
-        clip: the whole tower as the checkpoint has it.
+        tower: the whole tower as the checkpoint has it.
         num_layers_used: layers up to the one that the features are taken from.
-        drops_cls: the features are the patches' alone.
+        num_class_tokens: leading tokens of the tower's output that are no patches: CLIP's one.
+        num_dropped: leading tokens of the tower's output that are no features.
         projector_bias: the projector's layers have biases.
         projector: `linear`; `mlp2x_gelu`, two layers; `mlp_downsample`, blocks of 2 x 2 patches
             merged, then norm and two layers.
     """
 
-    clip: CLIPVisionConfig
+    tower: TowerConfig
     image_size: int
     patch_size: int
     num_channels: int
     hidden_size: int
     num_layers_used: int
-    drops_cls: bool
+    num_class_tokens: int
+    num_dropped: int
     projector_bias: bool
     projector: ProjectorKind = "mlp2x_gelu"
 
@@ -75,7 +84,7 @@ class VisionShape:
         if self.projector == "mlp_downsample":
             return (-(-side // 2)) ** 2  # odd sides are padded
         num_patches: int = side**2
-        return num_patches + (0 if self.drops_cls else 1)
+        return num_patches + self.num_class_tokens - self.num_dropped
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,9 @@ def build_gpt_model(
         layernorm_epsilon=shape.norm_epsilon,
         gated_linear_unit=shape.gated,
         activation_func=_ACTIVATIONS[shape.activation],
-        add_bias_linear=False,
+        # megatron's two switches; a bias that the model has not is zeros.
+        add_bias_linear=shape.output_bias or shape.mlp_bias,
+        add_qkv_bias=shape.qkv_bias,
         attention_dropout=0.0,
         hidden_dropout=0.0,
         tensor_model_parallel_size=tensor_parallel_size,

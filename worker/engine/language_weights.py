@@ -59,7 +59,7 @@ def _language_model_parts(
             yield from _norm(weights, source + theirs, target + ours, shape)
         yield (
             target + "self_attention.linear_qkv.weight",
-            _qkv_part(weights, source + "self_attn.", shape, split, rank),
+            _qkv_part(weights, source + "self_attn.", "weight", shape, split, rank),
         )
         yield (
             target + "self_attention.linear_proj.weight",
@@ -72,6 +72,34 @@ def _language_model_parts(
             target + "mlp.linear_fc2.weight",
             _columns(weights, source + "mlp.down_proj.weight", mlp),
         )
+        yield from _biases(weights, source, target, shape, split, rank)
+
+
+def _biases(
+    weights: Weights, source: str, target: str, shape: LanguageShape, split: RankSplit, rank: int
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Those that megatron's layer has: all of them, or queries', keys' and values' alone."""
+    attention, mlp, columns = target + "self_attention.", target + "mlp.", split.ffn(rank)
+    all_linear = shape.output_bias or shape.mlp_bias
+    inner = ("gate_proj", "up_proj") if shape.gated else ("up_proj",)
+    zeros = torch.zeros(shape.hidden_size)
+    if shape.qkv_bias:
+        fused = _qkv_part(weights, source + "self_attn.", "bias", shape, split, rank)
+        yield attention + "linear_qkv.bias", fused.flatten()
+    elif all_linear:
+        num_rows = (split.local_heads + 2 * split.local_kv_heads) * shape.head_dim
+        yield attention + "linear_qkv.bias", torch.zeros(num_rows)
+    if all_linear:
+        output = weights.read(source + "self_attn.o_proj.bias") if shape.output_bias else zeros
+        yield attention + "linear_proj.bias", output
+        parts = [torch.zeros(len(columns))] * len(inner)
+        if shape.mlp_bias:
+            parts = [
+                _rows(weights, f"{source}mlp.{name}.bias", columns).flatten() for name in inner
+            ]
+        yield mlp + "linear_fc1.bias", torch.cat(parts)
+        down = weights.read(source + "mlp.down_proj.bias") if shape.mlp_bias else zeros
+        yield mlp + "linear_fc2.bias", down
 
 
 def _norm(
@@ -100,15 +128,18 @@ def _vocabulary_part(
 
 
 def _qkv_part(
-    weights: Weights, prefix: str, shape: LanguageShape, split: RankSplit, rank: int
+    weights: Weights, prefix: str, part: str, shape: LanguageShape, split: RankSplit, rank: int
 ) -> torch.Tensor:
-    """megatron's fused projection: for each kv head its queries, its key, its value."""
+    """megatron's fused projection: for each kv head its queries, its key, its value.
+
+    part: "weight", or "bias", which comes as one column.
+    """
     dim = shape.head_dim
     kv_rows = _times(split.kv_heads(rank), dim)
     query_rows = _times(split.heads(rank), dim)
-    query = _whole_rotary(_rows(weights, prefix + "q_proj.weight", query_rows), shape)
-    key = _whole_rotary(_rows(weights, prefix + "k_proj.weight", kv_rows), shape)
-    value = _rows(weights, prefix + "v_proj.weight", kv_rows)
+    query = _whole_rotary(_rows(weights, f"{prefix}q_proj.{part}", query_rows), shape)
+    key = _whole_rotary(_rows(weights, f"{prefix}k_proj.{part}", kv_rows), shape)
+    value = _rows(weights, f"{prefix}v_proj.{part}", kv_rows)
     # each (local kv heads, heads × dim, hidden)
     parts = [t.reshape(split.local_kv_heads, -1, t.size(-1)) for t in (query, key, value)]
     return torch.cat(parts, dim=1).flatten(0, 1)
@@ -119,8 +150,9 @@ def _times(heads: range, dim: int) -> range:
 
 
 def _rows(weights: Weights, name: str, rows: range) -> torch.Tensor:
-    """Rows of a tensor; those past its end are zeros."""
+    """Rows of a tensor, a vector's as one column; those past its end are zeros."""
     part = weights.read(name, slice(rows.start, rows.stop))
+    part = part[:, None] if part.dim() == 1 else part
     return pad(part, (0, 0, 0, len(rows) - part.size(0)))
 
 

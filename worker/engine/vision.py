@@ -1,4 +1,4 @@
-"""From frames to embeddings: the CLIP tower and the projector, frames divided among the ranks."""
+"""From frames to embeddings: the vision tower and the projector, frames divided among the ranks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from transformers import CLIPVisionConfig, CLIPVisionModel
+from transformers import (
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+)
 
 from neva.errors import RowError
 from neva.reasons import Reason
@@ -20,6 +25,8 @@ from worker.engine.progress import Progress
 from worker.engine.projector import Projector
 from worker.engine.protocol import MediaRef
 
+Tower = CLIPVisionModel | SiglipVisionModel
+
 
 class VisionEncoder:
     """Tower and projector, whole on every rank; `encode` is collective."""
@@ -27,7 +34,7 @@ class VisionEncoder:
     def __init__(
         self,
         shape: VisionShape,
-        tower: CLIPVisionModel,
+        tower: Tower,
         projector: Projector,
         ranks: Ranks,
         progress: Progress,
@@ -93,9 +100,8 @@ class VisionEncoder:
     def _features(self, pixels: torch.Tensor) -> torch.Tensor:
         """pixels (frames, 3, H, W) -> (frames, tokens_per_frame, hidden)"""
         pixels = pixels.to(device=self._ranks.device, dtype=self._dtype)
-        # The tower ends with the layer that the features are taken from; no final norm.
-        hidden = self._tower(pixel_values=pixels).last_hidden_state
-        projected: torch.Tensor = self._projector(hidden[:, 1:] if self.shape.drops_cls else hidden)
+        hidden = _last_layer(self._tower, pixels)
+        projected: torch.Tensor = self._projector(hidden[:, self.shape.num_dropped :])
         return projected
 
 
@@ -138,8 +144,7 @@ def build_vision_encoder(
 ) -> VisionEncoder:
     """Tower and projector with their weights, on the rank's device."""
     vision = shape.vision
-    used = {**vision.clip.to_dict(), "num_hidden_layers": vision.num_layers_used}
-    tower = _load_tower(CLIPVisionConfig.from_dict(used), weights, dtype, ranks.device)
+    tower = _load_tower(vision, weights, dtype, ranks.device)
     projector = Projector(
         vision.projector, vision.hidden_size, shape.language.hidden_size, vision.projector_bias
     )
@@ -147,14 +152,33 @@ def build_vision_encoder(
     return VisionEncoder(vision, tower, projector, ranks, progress)
 
 
+def _last_layer(tower: Tower, pixels: torch.Tensor) -> torch.Tensor:
+    """What the tower's last layer gives, which is the one that the features are taken from.
+
+    No final norm: CLIP's output has none, SigLIP's would.
+    """
+    if isinstance(tower, SiglipVisionModel):
+        embedded = tower.embeddings(pixels)
+        hidden: torch.Tensor = tower.encoder(inputs_embeds=embedded).last_hidden_state
+    else:
+        hidden = tower(pixel_values=pixels).last_hidden_state
+    return hidden
+
+
 def _load_tower(
-    config: CLIPVisionConfig, weights: Weights, dtype: torch.dtype, device: torch.device
-) -> CLIPVisionModel:
+    shape: VisionShape, weights: Weights, dtype: torch.dtype, device: torch.device
+) -> Tower:
+    used = {**shape.tower.to_dict(), "num_hidden_layers": shape.num_layers_used}
+    tower: Tower
     with torch.device("meta"):  # no time spent on random weights
-        tower = CLIPVisionModel(config)
+        if isinstance(shape.tower, SiglipVisionConfig):
+            used["vision_use_head"] = False  # it makes one vector of a whole picture
+            tower = SiglipVisionModel(SiglipVisionConfig.from_dict(used))
+        else:
+            tower = CLIPVisionModel(CLIPVisionConfig.from_dict(used))
     buffers = [name for name, _ in tower.named_buffers()]
     if buffers != ["embeddings.position_ids"]:
-        raise RuntimeError(f"this version of transformers has other buffers in CLIP: {buffers}")
+        raise RuntimeError(f"this version of transformers has other buffers in towers: {buffers}")
     tower.to_empty(device=device)
     position_ids = tower.embeddings.position_ids
     position_ids.copy_(torch.arange(position_ids.size(-1)).expand(position_ids.shape))

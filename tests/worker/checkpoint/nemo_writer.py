@@ -75,16 +75,25 @@ def language_tensors(reference: Any) -> Tensors:
             state[f"{hf}self_attn.{part}_proj.weight"].unflatten(0, (count, -1))  # heads, D, H
             for part, count in (("q", heads), ("k", groups), ("v", groups))
         )
-        rows: list[torch.Tensor] = []
-        for group in range(groups):
-            rows += q[group * heads // groups : (group + 1) * heads // groups]
-            rows += [k[group], v[group]]
-        tensors[nemo + "self_attention.linear_qkv.weight"] = torch.cat(rows)
+        tensors[nemo + "self_attention.linear_qkv.weight"] = _by_group(q, k, v)
         tensors[nemo + "self_attention.linear_proj.weight"] = state[hf + "self_attn.o_proj.weight"]
         up = state[hf + "mlp.up_proj.weight"]
         gate = state.get(hf + "mlp.gate_proj.weight")
         tensors[nemo + "mlp.linear_fc1.weight"] = up if gate is None else torch.cat([gate, up])
         tensors[nemo + "mlp.linear_fc2.weight"] = state[hf + "mlp.down_proj.weight"]
+        if hf + "self_attn.q_proj.bias" in state:
+            tensors[nemo + "self_attention.linear_qkv.bias"] = _by_group(
+                *(
+                    state[f"{hf}self_attn.{part}_proj.bias"].unflatten(0, (count, -1))  # heads, D
+                    for part, count in (("q", heads), ("k", groups), ("v", groups))
+                )
+            )
+        if hf + "mlp.up_proj.bias" in state:
+            tensors[nemo + "self_attention.linear_proj.bias"] = state[hf + "self_attn.o_proj.bias"]
+            tensors[nemo + "mlp.linear_fc1.bias"] = torch.cat(
+                [state[hf + "mlp.gate_proj.bias"], state[hf + "mlp.up_proj.bias"]]
+            )
+            tensors[nemo + "mlp.linear_fc2.bias"] = state[hf + "mlp.down_proj.bias"]
         for part in ("weight", "bias") if has_bias else ("weight",):
             tensors[nemo + f"self_attention.linear_qkv.layer_norm_{part}"] = state[
                 f"{hf}input_layernorm.{part}"
@@ -93,6 +102,15 @@ def language_tensors(reference: Any) -> Tensors:
                 f"{hf}post_attention_layernorm.{part}"
             ]
     return tensors
+
+
+def _by_group(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """(heads, D, …), (groups, D, …) twice: each group's queries, its key, its value, as rows."""
+    per_group = len(q) // len(k)
+    rows: list[torch.Tensor] = []
+    for group in range(len(k)):
+        rows += [*q[group * per_group : (group + 1) * per_group], k[group], v[group]]
+    return torch.cat(rows)
 
 
 def projector_tensors(reference: Any) -> Tensors:
@@ -109,6 +127,7 @@ def config_of(reference: Any) -> dict[str, Any]:
     """model_config.yaml of a NeVA that is this LLaVA."""
     text, vision = reference.config.text_config, reference.config.vision_config
     nemotron = text.model_type == "nemotron"
+    siglip = vision.model_type == "siglip_vision_model"
     return {
         "mcore_gpt": True,
         "encoder_seq_length": text.max_position_embeddings,
@@ -121,7 +140,9 @@ def config_of(reference: Any) -> dict[str, Any]:
         "normalization": "layernorm1p" if nemotron else "rmsnorm",
         "layernorm_epsilon": text.norm_eps if nemotron else text.rms_norm_eps,
         "activation": "squared-relu" if nemotron else "fast-swiglu",
-        "bias": False,
+        "bias": getattr(text, "mlp_bias", False),
+        "qkv_bias": text.model_type == "qwen2",
+        "scale_positional_embedding": text.rope_parameters["rope_type"] == "llama3",
         "position_embedding_type": "rope",
         "rotary_percentage": text.rope_parameters.get("partial_rotary_factor", 1.0),
         "rotary_base": text.rope_parameters["rope_theta"],
@@ -137,7 +158,7 @@ def config_of(reference: Any) -> dict[str, Any]:
                 "crop_size": [vision.image_size, vision.image_size],
                 "hidden_size": vision.hidden_size,
                 "vision_select_layer": -2,
-                "class_token_length": 1,
+                "class_token_length": 0 if siglip else 1,
                 "freeze": True,
             },
             "mm_mlp_adapter_type": "mlp2x_gelu",
@@ -201,7 +222,9 @@ class Nemo:
             return 0
         if name.endswith(("word_embeddings.weight", "output_layer.weight")):
             return 0
-        if "linear_proj." in name or "linear_fc2." in name:
+        if "lora_hto4h_adapter" in name or "linear_out." in name:
+            return 0
+        if "linear_proj.weight" in name or "linear_fc2.weight" in name or "linear_in." in name:
             return 1
         return None
 
@@ -209,7 +232,9 @@ class Nemo:
         axis = self._axis(name)
         if axis is None:
             return [tensor] * self.tp
-        if "linear_fc1." in name and self.config["activation"] == "fast-swiglu":
+        if ("linear_fc1." in name or "hto4h_adapter.linear_out" in name) and self.config[
+            "activation"
+        ] == "fast-swiglu":
             gate, up = tensor.chunk(2)
             pairs = zip(gate.chunk(self.tp), up.chunk(self.tp), strict=True)
             return [torch.cat(pair) for pair in pairs]
@@ -352,18 +377,21 @@ def tokenizer_json(vocab_size: int) -> bytes:
     return tokenizer.to_str().encode()
 
 
-def write_tower(reference: Any, directory: Path, *, whole_clip: bool = False) -> Path:
-    """The tower's own directory: alone as safetensors, or in a whole CLIP's pytorch_model.bin."""
+def write_tower(reference: Any, directory: Path, *, whole: bool = False) -> Path:
+    """The tower's own directory: alone as safetensors, or in a whole model's pytorch_model.bin."""
     from safetensors.torch import save_file
 
     directory.mkdir(parents=True)
     vision = reference.config.vision_config
     state = reference.model.vision_tower.state_dict()
     tensors = {"vision_model." + n.removeprefix("vision_model."): t for n, t in state.items()}
-    config: dict[str, Any] = {**vision.to_dict(), "model_type": "clip_vision_model"}
-    if whole_clip:
-        config = {"model_type": "clip", "vision_config": config}
+    config: dict[str, Any] = vision.to_dict()
+    if whole:
+        kind = vision.model_type.removesuffix("_vision_model")
+        config = {"model_type": kind, "vision_config": config}
         tensors |= {"logit_scale": torch.ones(()), "text_model.final.weight": torch.ones(3)}
+        if kind == "siglip":
+            tensors["logit_bias"] = torch.ones(())
         torch.save(tensors, directory / "pytorch_model.bin")
     else:
         save_file({n: t.contiguous() for n, t in tensors.items()}, directory / "model.safetensors")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -98,37 +99,121 @@ def test_a_base_of_another_architecture_is_refused(llama: Origin, tmp_path: Path
 # ---- adapters ----
 
 
-@pytest.mark.parametrize("tp", [1, 2])
-def test_adapters_are_merged_into_queries_keys_and_values(
-    tp: int, llama: Origin, pool: RankPool, tmp_path: Path, generator: torch.Generator
-) -> None:
-    base = base_of(llama)
-    nemo = projector_only(llama)
+# Matrix, adapter and the matrix's (rows, columns), by NeMo's name of the target.
+ADAPTED: dict[str, tuple[str, str, int, int]] = {
+    "attention_qkv": ("self_attention.linear_qkv", "self_attention.lora_kqv", 256, HIDDEN),
+    "attention_dense": (
+        "self_attention.linear_proj",
+        "self_attention.lora_dense_attention",
+        HIDDEN,
+        HIDDEN,
+    ),
+    "mlp_fc1": ("mlp.linear_fc1", "mlp.lora_hto4h", 1024, HIDDEN),
+    "mlp_fc2": ("mlp.linear_fc2", "mlp.lora_4htoh", HIDDEN, 512),
+}
+
+
+def adapted(
+    origin: Origin, targets: list[str], generator: torch.Generator
+) -> tuple[Nemo, dict[str, torch.Tensor]]:
+    """A projector with random adapters, and what they add to the matrices."""
+    nemo = projector_only(origin)
     nemo.config["peft"] = {
         "peft_scheme": "lora",
-        "lora_tuning": {"adapter_dim": 8, "alpha": 16, "target_modules": ["attention_qkv"]},
+        "lora_tuning": {"adapter_dim": 8, "alpha": 16, "target_modules": targets},
     }
+    changes: dict[str, torch.Tensor] = {}
+    for layer, target in product(range(3), targets):
+        matrix, name, rows, columns = ADAPTED[target]
+        block, lora = name.split(".")
+        prefix = f"model.decoder.layers.{layer}."
+        adapter = f"{prefix}{block}.adapter_layer.{lora}_adapter."
+        inner = torch.randn(8, columns, generator=generator) * 0.1
+        outer = torch.randn(rows, 8, generator=generator) * 0.1
+        nemo.tensors[adapter + "linear_in.weight"] = inner
+        nemo.tensors[adapter + "linear_out.weight"] = outer
+        changes[f"{prefix}{matrix}.weight"] = 2.0 * outer @ inner
+    return nemo, changes
+
+
+@pytest.mark.parametrize("targets", [["attention_qkv"], list(ADAPTED)], ids=["qkv", "all"])
+@pytest.mark.parametrize("tp", [1, 2])
+def test_adapters_are_merged_into_their_matrices(
+    tp: int,
+    targets: list[str],
+    llama: Origin,
+    pool: RankPool,
+    tmp_path: Path,
+    generator: torch.Generator,
+) -> None:
+    nemo, changes = adapted(llama, targets, generator)
     nemo.layout, nemo.tp = ("mp_rank" if tp > 1 else "single", tp)
     merged = llama.nemo()
-    for layer in range(3):
-        prefix = f"model.decoder.layers.{layer}.self_attention."
-        inner = torch.randn(8, HIDDEN, generator=generator) * 0.1
-        outer = torch.randn(256, 8, generator=generator) * 0.1
-        nemo.tensors[f"{prefix}adapter_layer.lora_kqv_adapter.linear_in.weight"] = inner
-        nemo.tensors[f"{prefix}adapter_layer.lora_kqv_adapter.linear_out.weight"] = outer
-        merged.tensors[f"{prefix}linear_qkv.weight"] += 2.0 * outer @ inner
-    adapted = nemo.write(tmp_path / "adapted")
-    base_path = base.write(tmp_path / "base")
+    for name, change in changes.items():
+        merged.tensors[name] += change
+    adapted_path = nemo.write(tmp_path / "adapted")
+    base_path = base_of(llama).write(tmp_path / "base")
     expected_path = merged.write(tmp_path / "merged")
     expected, found = (
         pool.run(last_logits, setup, llama.request)[0]
         for setup in (
             Setup(expected_path, vision_encoder=llama.tower),
-            Setup(adapted, vision_encoder=llama.tower, base_model=base_path),
+            Setup(adapted_path, vision_encoder=llama.tower, base_model=base_path),
         )
     )
     assert float(np.abs(found - expected).max()) <= MAX_LOGIT_DIFFERENCE
     assert float(np.abs(found - llama.logits[: len(found)]).max()) > 0.01
+
+
+@pytest.mark.parametrize("target", ADAPTED)
+def test_an_adapter_that_is_missing_or_not_announced_is_named(
+    target: str, llama: Origin, tmp_path: Path, generator: torch.Generator
+) -> None:
+    nemo, _ = adapted(llama, list(ADAPTED), generator)
+    _, name, _, _ = ADAPTED[target]
+    lost = next(n for n in nemo.tensors if f"layers.1.{name.split('.')[0]}" in n and "_in." in n)
+    del nemo.tensors[lost]
+    nemo.config["peft"]["lora_tuning"]["target_modules"] = [t for t in ADAPTED if t != target]
+    base = base_of(llama).write(tmp_path / "base")
+    message = opening(nemo.write(tmp_path / "nemo"), llama.tower, base).message
+    assert f"{name.split('.')[1]}_adapter.linear_out.weight" in message
+    assert "unexpected model.decoder.layers.2." in message
+    nemo.config["peft"]["lora_tuning"]["target_modules"] = ["all"]
+    message = opening(nemo.write(tmp_path / "all"), llama.tower, base).message
+    assert f"missing {lost.removeprefix('model.')}" in message
+    assert "unexpected" not in message
+
+
+def test_a_fused_adapter_in_parts_of_unknown_order_is_refused(
+    llama: Origin, tmp_path: Path, generator: torch.Generator
+) -> None:
+    nemo, _ = adapted(llama, ["mlp_fc1"], generator)
+    nemo.layout, nemo.tp = "torch_dist", 2
+    base = base_of(llama).write(tmp_path / "base")
+    message = opening(nemo.write(tmp_path / "nemo"), llama.tower, base).message
+    assert "lora_hto4h_adapter.linear_out.weight[0] lies in 2 parts" in message
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("peft_scheme", "ia3", "peft_scheme is 'ia3', only lora"),
+        ("lora_tuning.variant", "canonical", "variant is 'canonical'"),
+        ("lora_tuning.layer_selection", [1, 2], r"layer_selection is [1, 2]"),
+        ("lora_tuning.target_modules", ["attention_qkv", "head"], "target_modules is"),
+    ],
+)
+def test_adapters_of_another_kind_are_refused(
+    key: str, value: object, words: str, llama: Origin, tmp_path: Path, generator: torch.Generator
+) -> None:
+    nemo, _ = adapted(llama, ["attention_qkv"], generator)
+    section, _, name = key.rpartition(".")
+    peft = nemo.config["peft"]
+    (peft[section] if section else peft)[name] = value
+    base = base_of(llama).write(tmp_path / "base")
+    error = opening(nemo.write(tmp_path / "nemo"), llama.tower, base)
+    assert error.reason is Reason.UNSUPPORTED_MODEL
+    assert words in error.message
 
 
 # ---- projectors ----
@@ -217,7 +302,7 @@ def test_blocks_of_patches_are_merged_in_the_published_order() -> None:
 def test_the_tower_may_lie_in_a_whole_clip_or_in_the_checkpoint(
     llama: Origin, pool: RankPool, tmp_path: Path
 ) -> None:
-    whole_clip = write_tower(llama.model.reference, tmp_path / "clip", whole_clip=True)
+    whole_clip = write_tower(llama.model.reference, tmp_path / "clip", whole=True)
     directory = llama.nemo().write(tmp_path / "nemo")
     assert difference(pool, llama, directory, tower=whole_clip) <= MAX_LOGIT_DIFFERENCE
 

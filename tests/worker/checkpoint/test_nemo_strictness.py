@@ -95,7 +95,9 @@ def test_a_missing_chunk_or_file_is_named(llama: Origin, tmp_path: Path) -> None
     [
         ("position_embedding_type", "learned_absolute"),
         ("activation", "swish"),
-        ("bias", True),
+        ("bias", "some"),
+        ("qkv_bias", "some"),
+        ("scale_positional_embedding", "some"),
         ("normalization", "low_precision_layernorm"),
         ("num_moe_experts", 8),
     ],

@@ -18,7 +18,10 @@ from transformers import (
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
+    MistralConfig,
     NemotronConfig,
+    Qwen2Config,
+    SiglipVisionConfig,
 )
 
 from worker.engine.protocol import GenerateRequest, MediaRef, SamplingParams
@@ -26,6 +29,15 @@ from worker.engine.protocol import GenerateRequest, MediaRef, SamplingParams
 IMAGE_SIZE = 32
 PATCHES_PER_FRAME = 16
 EOS_ID = 2
+
+TextModel = Literal["llama", "mistral", "nemotron", "qwen2"]
+_TEXT_CONFIGS: dict[TextModel, Any] = {
+    "llama": LlamaConfig,
+    "mistral": MistralConfig,
+    "nemotron": NemotronConfig,
+    "qwen2": Qwen2Config,
+}
+_TOWER_CONFIGS: dict[str, Any] = {"clip": CLIPVisionConfig, "siglip": SiglipVisionConfig}
 
 
 @dataclass(frozen=True)
@@ -49,14 +61,14 @@ def make_llava(
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
     exist_ok: bool = False,
-    text_model: Literal["llama", "nemotron"] = "llama",
+    text_model: TextModel = "llama",
+    tower: Literal["clip", "siglip"] = "clip",
     **text_overrides: Any,
 ) -> TinyLlava:
     """Save a random model with everything a Hugging Face LLaVA directory has."""
     torch.manual_seed(seed)
-    text_config: Any = {"llama": LlamaConfig, "nemotron": NemotronConfig}[text_model]
     config = LlavaConfig(
-        vision_config=CLIPVisionConfig(
+        vision_config=_TOWER_CONFIGS[tower](
             hidden_size=64,
             intermediate_size=128,
             num_hidden_layers=3,
@@ -64,7 +76,7 @@ def make_llava(
             image_size=IMAGE_SIZE,
             patch_size=8,
         ),
-        text_config=text_config(
+        text_config=_TEXT_CONFIGS[text_model](
             **{
                 "vocab_size": vocab_size,
                 "hidden_size": 128,
@@ -79,11 +91,13 @@ def make_llava(
             }
         ),
         image_token_index=vocab_size - 1,
+        vision_feature_select_strategy="default" if tower == "clip" else "full",
     )
     model: Any = LlavaForConditionalGeneration(config)
     model.eval()
+    is_plain = text_model == "llama" and not {"attention_bias", "mlp_bias"} & text_overrides.keys()
     for parameter in model.parameters():  # not the buffers: those are never stored
-        if text_model != "llama" and parameter.dim() == 1:  # norms apart from their usual start
+        if not is_plain and parameter.dim() == 1:  # norms and biases apart from their usual start
             parameter.data += 0.3 * torch.randn_like(parameter)
         parameter.data = parameter.data.to(dtype).float()
     directory.mkdir(parents=True, exist_ok=exist_ok)
@@ -93,16 +107,12 @@ def make_llava(
     if config.tie_word_embeddings:
         del tensors["lm_head.weight"]
     save_file(tensors, directory / "model.safetensors")
-    (directory / "preprocessor_config.json").write_text(
-        json.dumps(
-            {
-                "size": {"shortest_edge": IMAGE_SIZE},
-                "crop_size": {"height": IMAGE_SIZE, "width": IMAGE_SIZE},
-                "image_mean": [0.5, 0.5, 0.5],
-                "image_std": [0.5, 0.5, 0.5],
-            }
-        )
-    )
+    square = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
+    steps: dict[str, Any] = {"size": {"shortest_edge": IMAGE_SIZE}, "crop_size": square}
+    if tower == "siglip":
+        steps = {"image_processor_type": "SiglipImageProcessor", "size": square}
+    steps |= {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
+    (directory / "preprocessor_config.json").write_text(json.dumps(steps))
     (directory / "generation_config.json").write_text(json.dumps({"eos_token_id": EOS_ID}))
     words = WordLevel({f"w{i}": i for i in range(vocab_size)}, unk_token="w0")
     tokenizer = Tokenizer(words)

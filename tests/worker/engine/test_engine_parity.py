@@ -132,6 +132,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
             "original_max_position_embeddings": 64,
         }
     },
+    "biases everywhere": {"attention_bias": True, "mlp_bias": True},
+    "biases in the mlp": {"mlp_bias": True},
+    "qwen2": {"text_model": "qwen2", "num_kv_heads": 1},
+    "mistral": {"text_model": "mistral", "sliding_window": None, "head_dim": 32},
+    "siglip": {"tower": "siglip"},
 }
 
 
