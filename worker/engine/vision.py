@@ -15,6 +15,7 @@ from neva.errors import RowError
 from neva.reasons import Reason
 from worker.checkpoint.base import Weights
 from worker.engine.architecture import LlavaShape, VisionShape
+from worker.engine.device import to_device
 from worker.engine.distributed import Ranks, first_errors, gather_all
 from worker.engine.progress import Progress
 from worker.engine.projector import Projector
@@ -88,7 +89,7 @@ class VisionEncoder:
 
     def _features(self, pixels: torch.Tensor) -> torch.Tensor:
         """pixels (frames, 3, H, W) -> (frames, tokens_per_frame, hidden)"""
-        pixels = pixels.to(device=self._ranks.device, dtype=self._dtype)
+        pixels = to_device(pixels, self._ranks.device, self._dtype)
         # The tower ends with the layer that the features are taken from; no final norm.
         hidden = self._tower(pixel_values=pixels).last_hidden_state
         projected: torch.Tensor = self._projector(hidden[:, 1:] if self.shape.drops_cls else hidden)
