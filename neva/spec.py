@@ -186,7 +186,9 @@ class Inference(_SnakeModel):
         1.2, ge=1, le=10, description="Makes tokens already generated less likely; 1 is off."
     )
     min_tokens_to_generate: int = Field(
-        0, ge=0, description="The end token can't come before so many new tokens."
+        0,
+        ge=0,
+        description="The end token can't come before so many new tokens; end_strings still can.",
     )
     compute_logprob: StrictBool = Field(
         False, description="Write each generated token's log probability to `logprobs`."
@@ -328,6 +330,11 @@ class JobSpec(_CamelModel):
             ours, guides = get("input", here), get("inference", there)
             if ours and guides and ours != guides:
                 yield f"input.{here}", f"differs from inference.{there}"
+        if "image" in (get("input", "mediaType"), get("inference", "media_type")):
+            if get("inference", "num_frames") not in (None, 1):
+                yield "inference.num_frames", "must be null or 1: an image is one frame"
+            if _null_word(get("inference", "splice_single_frame")) is not None:
+                yield "inference.splice_single_frame", "must be null: it is for videos"
         if not get("input", "mediaBasePath") and not get("inference", "media_base_path"):
             yield "input.mediaBasePath", "missing"
 

@@ -217,6 +217,28 @@ def test_any_junk_gives_problems_and_never_a_traceback(junk: object) -> None:
     assert problems({**DESIGN_JOB, "spec": junk})
 
 
+@pytest.mark.parametrize("place", ["input.mediaType", "inference.media_type"])
+def test_what_is_about_frames_of_videos_is_refused_for_images(place: str) -> None:
+    inference = {"num_frames": 8, "splice_single_frame": "last"}
+    job = changed("spec.inference", inference)
+    block, key = place.split(".")
+    job["spec"]["input"].pop("mediaType", None)
+    job["spec"][block][key] = "image"
+    found = problems(job)
+    assert any("inference.num_frames: must be null or 1: an image" in line for line in found)
+    assert any("inference.splice_single_frame: must be null" in line for line in found)
+    inference.update(num_frames=1, splice_single_frame="null")  # type: ignore[dict-item]
+    parse_job(job, "job.yaml")
+
+
+@pytest.mark.parametrize("key", ["batch_size", "images_base_path", "insert_image_token"])
+def test_a_key_that_is_not_known_is_refused_by_name(key: str) -> None:
+    assert any(
+        f"spec.inference.{key}: unknown key" in line
+        for line in problems(changed("spec.inference", {key: 1}))
+    )
+
+
 @pytest.mark.parametrize(
     ("path", "value"),
     [

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.nn.attention.bias import CausalBias, causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 
 from worker.engine.kv_cache import KVCache, SlotPool, slots_of
@@ -95,9 +96,10 @@ class PrefixContext(StepContext):
         self._stop = start + num_tokens
         places = torch.arange(start, self._stop, device=device)
         self._cos, self._sin = rotary.at(places, dtype)  # (tokens, dim)
-        self._mask: torch.Tensor | None = None  # (tokens, tokens so far), True = attend
+        # Named, not written out: flash attention takes no mask tensor, but knows this one.
+        self._mask: CausalBias | None = None  # (tokens, tokens so far)
         if start:
-            self._mask = places[:, None] >= torch.arange(self._stop, device=device)
+            self._mask = causal_lower_right(num_tokens, self._stop)
 
     def attend(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor

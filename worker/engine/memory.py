@@ -65,10 +65,18 @@ def available_bytes(meminfo: Path) -> int:
 
 
 def cgroup_bytes(folder: Path) -> int:
-    """What this container may still take (cgroup v2), or as good as unlimited."""
+    """What this container may still take (cgroup v2), or as good as unlimited.
+
+    Cached files count as used, but give way when memory is asked for: without taking them out, a
+    checkpoint that was just downloaded and read would leave no memory at all.
+    """
     try:
         limit = (folder / "memory.max").read_text().strip()
         used = int((folder / "memory.current").read_text())
+        counts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
     except OSError:
         return 1 << 60
-    return 1 << 60 if limit == "max" else max(0, int(limit) - used)
+    if limit == "max":
+        return 1 << 60
+    cached = int(counts["active_file"]) + int(counts["inactive_file"])
+    return max(0, int(limit) - max(0, used - cached))

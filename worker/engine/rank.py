@@ -15,6 +15,7 @@ import traceback
 from pathlib import Path
 
 import orjson
+import torch
 import torch.distributed as dist
 
 from neva.errors import ConfigError, NevaError
@@ -124,12 +125,21 @@ def _classify(error: Exception) -> tuple[int, RankError]:
         code = EXIT_CONFIG if isinstance(error, ConfigError) else EXIT_INTERNAL
         return code, RankError(error.reason, error.message, error.retryable)
     text = f"{type(error).__name__}: {error}".splitlines()[0]
+    if _is_out_of_memory(error):
+        return EXIT_INTERNAL, RankError(Reason.OUT_OF_MEMORY, text, retryable=True)
     if isinstance(error, dist.DistError) or (
         isinstance(error, RuntimeError) and ("gloo" in str(error) or "NCCL" in str(error))
     ):
         message = f"another rank is gone ({text})"
         return EXIT_PEER_LOST, RankError(Reason.ENGINE_CRASHED, message, retryable=True)
     return EXIT_INTERNAL, RankError(Reason.ENGINE_CRASHED, text, retryable=True)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """PyTorch's allocator on the CPU raises a plain RuntimeError."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    )
 
 
 def main() -> int:

@@ -77,9 +77,10 @@ class StopRule:
             return None
         # Keep the fewest tokens that hold all text before the string; white space in between may
         # go with either side.
-        num_needed = len(text[:start].rstrip())
+        needed = text[:start].rstrip()
         num_kept, kept_text = 0, ""
-        while len(kept_text) < num_needed:
+        # Compared by content: the bytes of half a character may decode to as long a text.
+        while not kept_text.startswith(needed):
             num_kept += 1
             kept_text = self._tokenizer.decode(tail[:num_kept], skip_special_tokens=False)
         kept = len(token_ids) - num_tail + num_kept

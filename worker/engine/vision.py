@@ -20,6 +20,7 @@ from neva.errors import RowError
 from neva.reasons import Reason
 from worker.checkpoint.base import Weights
 from worker.engine.architecture import LlavaShape, VisionShape
+from worker.engine.device import to_device
 from worker.engine.distributed import Ranks, first_errors, gather_all
 from worker.engine.progress import Progress
 from worker.engine.projector import Projector
@@ -99,7 +100,7 @@ class VisionEncoder:
 
     def _features(self, pixels: torch.Tensor) -> torch.Tensor:
         """pixels (frames, 3, H, W) -> (frames, tokens_per_frame, hidden)"""
-        pixels = pixels.to(device=self._ranks.device, dtype=self._dtype)
+        pixels = to_device(pixels, self._ranks.device, self._dtype)
         hidden = _last_layer(self._tower, pixels)
         projected: torch.Tensor = self._projector(hidden[:, self.shape.num_dropped :])
         return projected

@@ -100,7 +100,10 @@ def test_free_memory_is_read_from_the_machine_and_the_container(tmp_path: Path) 
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal: 9 kB\nMemAvailable:  2048 kB\n")
     assert available_bytes(meminfo) == 2 << 20
-    (tmp_path / "memory.current").write_text("1000\n")
+    (tmp_path / "memory.current").write_text("1500\n")
+    # What the kernel keeps of files it gives back when asked; shared memory it does not.
+    stat = "anon 400\nfile 1000\nshmem 500\ninactive_file 300\nactive_file 200\n"
+    (tmp_path / "memory.stat").write_text(stat)
     for limit, expected in (("5000", 4000), ("500", 0), ("max", 1 << 60)):
         (tmp_path / "memory.max").write_text(limit + "\n")
         assert cgroup_bytes(tmp_path) == expected

@@ -6,6 +6,8 @@ import pytest
 
 from worker.engine.stopping import Ending, StopRule
 
+# Two halves of a character; alone each decodes to one replacement character.
+HALVES = {11: "\xf0", 12: "\x9f"}
 WORDS = ["</s>", "red", " square", "\n", "###", " ##", "# Human", "\n##", "é", "<extra_id_1>", "x#"]
 
 
@@ -16,7 +18,8 @@ class WordTokenizer:
         return [WORDS.index(text)] if text in WORDS else [1, 1]
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
-        return "".join(WORDS[i] for i in ids)
+        text = "".join(HALVES.get(i) or WORDS[i] for i in ids)
+        return text.replace("\xf0\x9f", "😀").replace("\xf0", "�").replace("\x9f", "�")
 
     def token_id(self, token: str) -> int | None:
         return WORDS.index(token) if token in WORDS and token.startswith("<") else None
@@ -80,3 +83,11 @@ def test_text_after_the_stop_string_in_its_last_token_is_dropped() -> None:
 
 def test_a_stop_string_is_looked_for_in_bytes_not_characters() -> None:
     assert check([8, 8, 1], "éér") == Ending("stop", 0)
+
+
+def test_a_character_of_several_tokens_before_a_stop_string_is_kept_whole() -> None:
+    assert check([1, 11, 12, 5, 6], "### Human") == Ending("stop", 3)
+
+
+def test_a_stop_string_that_ends_with_the_last_allowed_token_is_a_stop() -> None:
+    assert check([1, 5, 6], "### Human", max_new_tokens=3) == Ending("stop", 1)
