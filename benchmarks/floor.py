@@ -4,7 +4,9 @@ Each video goes through tower and projector once; each distinct prefix (what sta
 question, media included) and each row's remainder go through the language model once; then one
 token a row and step, all rows together. The multiplications run on the engine's own weights, layer
 after layer, so that decoding reads every weight from memory as it must. Attention's two products
-are timed as PyTorch's fused attention, which leaves out the masked half.
+are timed as PyTorch's fused attention, which leaves out the masked half. Behind the last layer only
+each row's last token is needed, so of a prompt that layer needs keys and values alone: its fused
+projection counts, its attention and its other matrices do not.
 """
 
 from __future__ import annotations
@@ -82,7 +84,8 @@ def _prefill_s(
     def attend() -> None:
         scaled_dot_product_attention(query, keys, keys, is_causal=num_before == 0)
 
-    return _timed(lambda: _all_linears(weights, num_tokens)) + len(weights) * _timed(attend)
+    needed = [*weights[:-1], weights[-1][:1]]
+    return _timed(lambda: _all_linears(needed, num_tokens)) + (len(weights) - 1) * _timed(attend)
 
 
 def _vision_s(vision: Any, num_frames: int) -> float:

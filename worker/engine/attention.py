@@ -1,21 +1,19 @@
 """Self-attention over our own cache, inside megatron-core's transformer layers.
 
-megatron's projections stay (they are the tensor-parallel part); between them stands a step
-context that rotates, caches and attends. One context lives for one forward pass of all layers.
-Shapes: megatron's hidden states are (tokens, rows, hidden), attention's (rows, heads, tokens, dim).
+megatron's projections stay (they are the tensor-parallel part); between them stand contexts that
+rotate, cache and attend. A context lives for one forward pass of all layers and has one segment of
+its tokens: equally many of each of some rows. Shapes: (rows, heads, tokens, dim).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch.nn.attention.bias import CausalBias, causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 
 from worker.engine.kv_cache import KVCache, SlotPool, slots_of
-from worker.engine.megatron_api import BaseInferenceContext, SelfAttention
 from worker.engine.row_batch import RowBatch
 from worker.engine.shared_prefixes import SharedPrefixes
 
@@ -51,17 +49,8 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
     return rotated
 
 
-class StepContext(BaseInferenceContext):  # type: ignore[misc]
-    """One forward pass. Subclasses say what the tokens of this pass attend to."""
-
-    def __init__(self) -> None:
-        super().__init__(materialize_only_last_token_logits=True)
-
-    def is_static_batching(self) -> bool:
-        return True
-
-    def is_decode_only(self) -> bool:
-        return False
+class SegmentContext:
+    """A segment of one forward pass. Subclasses say what its tokens attend to."""
 
     def attend(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
@@ -73,7 +62,7 @@ class StepContext(BaseInferenceContext):  # type: ignore[misc]
         raise NotImplementedError
 
 
-class PrefixContext(StepContext):
+class PrefixContext(SegmentContext):
     """The next positions of some prefixes, all at the same places: causal over what is there.
 
     Padding at the end needs no mask, since nothing before it sees it.
@@ -88,7 +77,6 @@ class PrefixContext(StepContext):
         num_tokens: int,
         dtype: torch.dtype,
     ) -> None:
-        super().__init__()
         device = rotary.cos.device
         self._pool = pool
         self._slots = slots_of(slots, device)
@@ -104,9 +92,7 @@ class PrefixContext(StepContext):
     def attend(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
     ) -> torch.Tensor:
-        query = rotate(query, self._cos, self._sin)
-        key = rotate(key, self._cos, self._sin)
-        self._pool.write(layer, self._slots, self._start, key, value)
+        query, key = rotate(query, self._cos, self._sin), self.store(layer, key, value)
         if self._mask is None:
             return scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
         keys, values = self._pool.read(layer, self._slots, self._stop)
@@ -114,8 +100,14 @@ class PrefixContext(StepContext):
             query, keys, values, attn_mask=self._mask, enable_gqa=True
         )
 
+    def store(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """Cache (prefixes, kv_heads, tokens, dim) each; returns the keys rotated."""
+        key = rotate(key, self._cos, self._sin)
+        self._pool.write(layer, self._slots, self._start, key, value)
+        return key
 
-class RowContext(StepContext):
+
+class RowContext(SegmentContext):
     """The rows' own next positions: the first ones of a prompt's own part, or one new token a row.
 
     A row attends to its prefix and, causally, to its own tokens. The rows that share a prefix are
@@ -125,7 +117,6 @@ class RowContext(StepContext):
     def __init__(
         self, cache: KVCache, rotary: RotaryTable, batch: RowBatch, dtype: torch.dtype
     ) -> None:
-        super().__init__()
         device = rotary.cos.device
         self._pool = cache.rows
         num_rows = len(batch.own_starts)
@@ -150,9 +141,6 @@ class RowContext(StepContext):
             own = torch.arange(self._num_own, device=device)
             self._mask = (own <= places[..., None])[:, None, None]
         self._shared = SharedPrefixes.of(batch, cache.prefixes, device)
-
-    def is_decode_only(self) -> bool:
-        return self._append_to is not None
 
     def attend(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
@@ -180,23 +168,3 @@ class RowContext(StepContext):
 
 def _softmax(scores: torch.Tensor) -> torch.Tensor:
     return scores.softmax(dim=-1, dtype=torch.float32).to(scores.dtype)
-
-
-class CachedSelfAttention(SelfAttention):  # type: ignore[misc]
-    """megatron's qkv and output projections around a step context's attention."""
-
-    def forward(
-        self,
-        hidden_states: torch.Tensor,
-        attention_mask: torch.Tensor | None,
-        inference_context: StepContext,
-        **_: Any,  # what else the layer hands down (rotary tensors, packing) is always None here
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        qkv = self.get_query_key_value_tensors(hidden_states)
-        # (tokens, rows, heads, dim) -> (rows, heads, tokens, dim)
-        query, key, value = (t.permute(1, 2, 0, 3) for t in qkv)
-        attended = inference_context.attend(self.layer_number - 1, query, key, value)
-        projected: tuple[torch.Tensor, torch.Tensor | None] = self.linear_proj(
-            attended.permute(2, 0, 1, 3).flatten(2)
-        )
-        return projected

@@ -1,4 +1,4 @@
-"""The step loop's body: admit, prefill a bounded portion, decode, sample, finish.
+"""The step loop's body: admit, compute a bounded portion of prompts and decode, sample, finish.
 
 Every rank holds one Engine, gets the same rows in the same order and calls `step` in the same
 rhythm, so all collectives inside match. Only rank 0 hands the outcomes out.
@@ -13,6 +13,7 @@ from torch.nn.functional import pad
 
 from neva.reasons import Reason
 from worker.engine.language_model import LanguageModel
+from worker.engine.passes import PrefixWork, RowWork
 from worker.engine.pipeline_sampler import Sampler
 from worker.engine.prefix_inputs import PrefixInputs
 from worker.engine.prefixes import Prefix
@@ -86,7 +87,7 @@ class Engine:
 
     @torch.inference_mode()
     def step(self) -> list[tuple[int, Outcome]]:
-        """Prefill a bounded portion of what is admitted, then one token for every active row.
+        """One pass: a bounded portion of the prompts, and one token for every active row.
 
         Returns the outcomes of the rows that ended, by ticket.
         """
@@ -95,64 +96,91 @@ class Engine:
         need = self.scheduler.admit()
         self._swap_prefixes()
         self.language_model.cache.reserve(need)
-        # Rows that are ready have their part of the step for sure, but are computed behind the
-        # pieces, together with those that become ready by them: one pass instead of two.
+        decoding = list(self.scheduler.active)
+        # Rows that are ready have their part of the step for sure; those that become ready by the
+        # pieces get what these leave.
         left = self.scheduler.limits.step_tokens
         pieces = self.scheduler.next_pieces(left - self.scheduler.num_ready_tokens())
-        if pieces:
-            left -= self._compute_pieces(pieces, outcomes)
-        ready = self.scheduler.take_ready(left, at_least_one=not pieces)
-        self._start_rows(ready, outcomes)
-        if self.scheduler.active:
-            self._decode(outcomes)
+        groups = group_pieces(self._prepared(pieces, outcomes))
+        prefix_work = [self._prefix_work(group) for group in groups]
+        computed = [piece for group in groups for piece in group]
+        for piece in computed:
+            piece.prefix.num_computed += piece.num_tokens
+        left -= sum(piece.width for piece in computed)
+        ready = group_rows(self.scheduler.take_ready(left, at_least_one=not pieces))
+        row_work = [self._first_work(group) for group in ready]
+        if decoding:
+            row_work.append(self._next_work(decoding))
+        if not prefix_work and not row_work:
+            return outcomes
+        finite, logits = self.language_model.compute(prefix_work, row_work)
+        broken = self._finish_pieces(computed, finite, outcomes)
+        rows = [row for group in [*ready, decoding] for row in group]
+        if rows:
+            tokens = self._sampler.choose(logits, rows)
+            # What a broken prefix gave its rows may look like numbers.
+            self._accept(
+                rows,
+                [None if r.prefix in broken else t for r, t in zip(rows, tokens, strict=True)],
+                outcomes,
+            )
         return outcomes
 
-    def _compute_pieces(self, pieces: Sequence[Piece], outcomes: list[tuple[int, Outcome]]) -> int:
-        """Compute pieces of prefixes; how many positions that were."""
+    def _prepared(
+        self, pieces: Sequence[Piece], outcomes: list[tuple[int, Outcome]]
+    ) -> list[Piece]:
+        """Those whose input is there; the users of the others fail."""
+        if not pieces:
+            return []
         problems = self.inputs.prepare([piece.prefix for piece in pieces])
         for prefix, problem in problems.items():
             self._fail_users(prefix, problem.reason, problem.message, problem.retryable, outcomes)
-        num_tokens = 0
-        for group in group_pieces(piece for piece in pieces if piece.prefix not in problems):
-            num_tokens += self._compute_together(group, outcomes)
-        return num_tokens
+        return [piece for piece in pieces if piece.prefix not in problems]
 
-    def _compute_together(self, group: Sequence[Piece], outcomes: list[tuple[int, Outcome]]) -> int:
+    def _prefix_work(self, group: Sequence[Piece]) -> PrefixWork:
         start, width = group[0].start, group[0].width
-        embeddings = torch.stack(
-            [
-                _padded(self.inputs.of(piece.prefix)[start : start + piece.num_tokens], width)
-                for piece in group
-            ]
+        self.num_prefilled_tokens += len(group) * width
+        parts = [self.inputs.of(p.prefix)[start : start + p.num_tokens] for p in group]
+        return PrefixWork(
+            torch.stack([_padded(part, width) for part in parts]),
+            [piece.prefix.slot for piece in group],
+            start,
         )
-        finite = self.language_model.prefill_prefixes(
-            embeddings, [piece.prefix.slot for piece in group], start
-        )
-        for piece, is_finite in zip(group, finite, strict=True):
+
+    def _finish_pieces(
+        self,
+        pieces: Sequence[Piece],
+        finite: Sequence[bool],
+        outcomes: list[tuple[int, Outcome]],
+    ) -> list[Prefix]:
+        """Forget the inputs of prefixes that are ready; returns those that are not finite."""
+        broken: list[Prefix] = []
+        for piece, is_finite in zip(pieces, finite, strict=True):
             prefix = piece.prefix
-            prefix.num_computed += piece.num_tokens
             if not is_finite:
+                broken.append(prefix)
                 self.language_model.cache.prefixes.clear(prefix.slot)
                 message = "logits of token 0 are not finite"
                 self._fail_users(prefix, Reason.NUMERICAL_ERROR, message, False, outcomes)
             elif prefix.is_ready:
                 self.inputs.forget(prefix)
-        self.num_prefilled_tokens += len(group) * width
-        return len(group) * width
+        return broken
 
-    def _start_rows(self, rows: Sequence[Row], outcomes: list[tuple[int, Outcome]]) -> None:
-        """Compute the own parts of rows and choose their first tokens."""
-        for group in group_rows(rows):
-            width = bucketed(group[0].num_own_prompt_tokens)
-            first_slot = self.scheduler.activate(group)
-            embeddings = torch.stack([_padded(self._own_embeddings(row), width) for row in group])
-            logits = self.language_model.prefill_rows(
-                embeddings,
-                _batch(group, first_slot, width),
-                [row.num_own_prompt_tokens - 1 for row in group],
-            )
-            self.num_prefilled_tokens += len(group) * width
-            self._accept(group, self._sampler.choose(logits, group), outcomes)
+    def _first_work(self, group: Sequence[Row]) -> RowWork:
+        """The own parts of rows that have no token yet; they take their slots."""
+        width = bucketed(group[0].num_own_prompt_tokens)
+        first_slot = self.scheduler.activate(group)
+        self.num_prefilled_tokens += len(group) * width
+        return RowWork(
+            torch.stack([_padded(self._own_embeddings(row), width) for row in group]),
+            _batch(group, first_slot, width),
+            [row.num_own_prompt_tokens - 1 for row in group],
+        )
+
+    def _next_work(self, rows: Sequence[Row]) -> RowWork:
+        """The newest token of the rows in the first slots."""
+        embeddings = self.language_model.embed([row.token_ids[-1] for row in rows])
+        return RowWork(embeddings[:, None], _batch(rows, 0, 1), [0] * len(rows))
 
     def _own_embeddings(self, row: Row) -> torch.Tensor:
         """(own prompt tokens, hidden)"""
@@ -162,11 +190,6 @@ class Engine:
         request = row.request
         ids = (*request.before_ids, *request.after_ids)
         return self.language_model.embed(ids[len(ids) - row.num_own_prompt_tokens :])
-
-    def _decode(self, outcomes: list[tuple[int, Outcome]]) -> None:
-        rows = list(self.scheduler.active)
-        logits = self.language_model.decode([row.token_ids[-1] for row in rows], _batch(rows, 0, 1))
-        self._accept(rows, self._sampler.choose(logits, rows), outcomes)
 
     def _accept(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,12 +11,7 @@ from torch.nn.functional import gelu, relu, silu
 
 from neva.nemo_config import Activation
 from worker.engine.architecture import LanguageShape
-from worker.engine.attention import (
-    CachedSelfAttention,
-    PrefixContext,
-    RotaryTable,
-    RowContext,
-)
+from worker.engine.attention import PrefixContext, RotaryTable, RowContext
 from worker.engine.kv_cache import KVCache, SlotPool
 from worker.engine.layers import run_layers
 from worker.engine.megatron_api import (
@@ -25,9 +20,16 @@ from worker.engine.megatron_api import (
     TransformerConfig,
     get_gpt_layer_local_spec,
 )
+from worker.engine.passes import (
+    CachedSelfAttention,
+    PassContext,
+    PrefixSegment,
+    PrefixWork,
+    RowSegment,
+    RowWork,
+)
 from worker.engine.pipeline import Pipeline, row_parts, token_parts
 from worker.engine.progress import Progress
-from worker.engine.row_batch import RowBatch
 from worker.engine.split import Stage, split_over
 
 _VOCAB_MULTIPLE = 128  # megatron pads the vocabulary to this times the tensor parallel size
@@ -164,73 +166,80 @@ class LanguageModel:
         embeddings: torch.Tensor = self._model.embedding.word_embeddings(ids)
         return embeddings
 
-    def prefill_prefixes(
-        self, embeddings: torch.Tensor, slots: Sequence[int], start: int
-    ) -> list[bool]:
-        """Compute the next positions of some prefixes into their slots, which must be reserved.
+    def compute(
+        self, prefixes: Sequence[PrefixWork], rows: Sequence[RowWork]
+    ) -> tuple[list[bool], torch.Tensor]:
+        """Compute into the slots of prefixes and rows. A row may need a prefix of the same call.
 
-        embeddings: (prefixes, tokens, hidden). Returns for each whether all came out finite, equal
-        on all ranks.
+        Returns for each prefix whether all came out finite, equal on all ranks, and of each row
+        the logits on this rank, (rows, vocabulary / ranks). With several stages every segment is a
+        pass of its own, so that the stages work at the same time.
         """
         # One number a prefix: a sum is finite only if all of it is.
-        sums = torch.zeros(len(slots), device=self._device)
-        num_rows, num_tokens, _ = embeddings.shape
-        num_stages = self._pipeline.num_stages
-        for rows in row_parts(num_rows, num_tokens, num_stages):
-            for tokens in token_parts(num_tokens, num_stages):
-                context = PrefixContext(
-                    self.cache.prefixes,
-                    self._rotary,
-                    slots[rows],
-                    start + tokens.start,
-                    tokens.stop - tokens.start,
-                    self._dtype,
-                )
-                hidden = self._run(embeddings[rows, tokens], context)
-                sums[rows] += hidden.sum(dim=(0, 2), dtype=torch.float32)
-        finite = self._pipeline.tell(sums.isfinite().to("cpu", torch.uint8))
-        return [bool(flag) for flag in finite.tolist()]
-
-    def prefill_rows(
-        self, embeddings: torch.Tensor, batch: RowBatch, last_places: Sequence[int]
-    ) -> torch.Tensor:
-        """Compute the own part of some prompts into their row slots, which must be reserved.
-
-        embeddings: (rows, tokens, hidden), padded; last_places: where each row's last token is.
-        Returns logits on this rank, (rows, vocabulary / ranks).
-        """
-        last = []
-        num_rows, num_tokens, _ = embeddings.shape
-        for rows in row_parts(num_rows, num_tokens, self._pipeline.num_stages):
-            context = RowContext(self.cache, self._rotary, batch.part(rows), self._dtype)
-            hidden = self._run(embeddings[rows], context)
-            places = torch.tensor(last_places[rows], device=self._device)
-            last.append(hidden[places, torch.arange(hidden.size(1), device=self._device)])
-        return self._logits(torch.cat(last))
-
-    def decode(self, last_ids: Sequence[int], batch: RowBatch) -> torch.Tensor:
-        """One token for each row; last_ids: each row's newest token.
-
-        Returns logits on this rank, (rows, vocabulary / ranks).
-        """
-        context = RowContext(self.cache, self._rotary, batch, self._dtype)
-        return self._logits(self._run(self.embed(last_ids)[:, None], context)[0])
-
-    def _run(self, embeddings: torch.Tensor, context: PrefixContext | RowContext) -> torch.Tensor:
-        # megatron: (tokens, rows, hidden)
-        if self._pipeline.is_first:
-            hidden = embeddings.transpose(0, 1).contiguous()
+        sums = torch.zeros(sum(len(work.slots) for work in prefixes), device=self._device)
+        segments: list[PrefixSegment | RowSegment] = [
+            *self._prefix_segments(prefixes, sums),
+            *self._row_segments(rows),
+        ]
+        passes = [segments] if self._pipeline.num_stages == 1 else [[s] for s in segments]
+        last_layer = len(self._model.decoder.layers) - 1 if self._pipeline.is_last else None
+        wanted = []
+        for segments_together in passes:
+            context = PassContext(segments_together, last_layer, self._device)
+            hidden = self._run(context)
+            if context.num_wanted:
+                wanted.append(hidden)
+        if not wanted:
+            logits = torch.empty((0, 0), device=self._device)
+        elif not self._pipeline.is_last:
+            logits = torch.empty((sum(len(work.last_places) for work in rows), 0), device="meta")
         else:
-            hidden = self._pipeline.receive(embeddings.transpose(0, 1).shape)
+            logits = self._logits(torch.cat(wanted) if len(wanted) > 1 else wanted[0])
+        finite: list[int] = []
+        if prefixes:
+            finite = self._pipeline.tell(sums.isfinite().to("cpu", torch.uint8)).tolist()
+        return [bool(flag) for flag in finite], logits
+
+    def _prefix_segments(
+        self, prefixes: Sequence[PrefixWork], sums: torch.Tensor
+    ) -> Iterator[PrefixSegment]:
+        num_stages = self._pipeline.num_stages
+        num_before = 0
+        for work in prefixes:
+            num_rows, num_tokens, _ = work.embeddings.shape
+            its_sums = sums[num_before : num_before + num_rows]
+            num_before += num_rows
+            for rows in row_parts(num_rows, num_tokens, num_stages):
+                for tokens in token_parts(num_tokens, num_stages):
+                    context = PrefixContext(
+                        self.cache.prefixes,
+                        self._rotary,
+                        work.slots[rows],
+                        work.start + tokens.start,
+                        tokens.stop - tokens.start,
+                        self._dtype,
+                    )
+                    yield PrefixSegment(work.embeddings[rows, tokens], context, its_sums[rows])
+
+    def _row_segments(self, rows: Sequence[RowWork]) -> Iterator[RowSegment]:
+        for work in rows:
+            num_rows, num_tokens, _ = work.embeddings.shape
+            for part in row_parts(num_rows, num_tokens, self._pipeline.num_stages):
+                context = RowContext(self.cache, self._rotary, work.batch.part(part), self._dtype)
+                yield RowSegment(work.embeddings[part], context, work.last_places[part])
+
+    def _run(self, context: PassContext) -> torch.Tensor:
+        if self._pipeline.is_first:
+            hidden = context.hidden()
+        else:
+            hidden = self._pipeline.receive((context.num_tokens, 1, self._hidden_size))
         hidden = run_layers(self._model.decoder, hidden, context, self._progress)
         if not self._pipeline.is_last:
             self._pipeline.send(hidden)
         return hidden
 
     def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """hidden: (rows, hidden), before the final norm. Before the last stage a mere shape."""
-        if not self._pipeline.is_last:
-            return torch.empty((hidden.size(0), 0), device="meta")
+        """hidden: (rows, 1, hidden), before the final norm. Only on the last stage."""
         hidden = self._model.decoder.final_layernorm(hidden)
-        logits: torch.Tensor = self._model.output_layer(hidden[None])[0][0]
+        logits: torch.Tensor = self._model.output_layer(hidden)[0][:, 0]
         return logits

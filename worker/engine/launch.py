@@ -50,7 +50,8 @@ class EngineConfig:
         max_batch_rows: rows decoded together at most.
         max_prefill_tokens: prompt tokens computed between two tokens of the active rows, and
             visual tokens of one pass of the tower (one video may exceed it).
-        prefill_piece_tokens: tokens of one prompt computed in one pass at most.
+        prefill_piece_tokens: tokens of one prompt computed in one pass at most; an eighth more
+            where that is the rest of it.
         vision_cache_embeddings: media embeddings kept for later rows of the same video.
         kv_cache_bytes: memory for keys and values on each rank; None takes a share of what is free
             after loading.

@@ -12,20 +12,44 @@ from typing import Any
 
 import torch
 
-from worker.engine.attention import StepContext
+from worker.engine.passes import PassContext
 from worker.engine.progress import Progress
 
 
 def run_layers(
-    decoder: Any, hidden: torch.Tensor, context: StepContext, progress: Progress
+    decoder: Any, hidden: torch.Tensor, context: PassContext, progress: Progress
 ) -> torch.Tensor:
-    """hidden: (tokens, rows, hidden). Returns the same shape, before the final norm."""
-    for layer in decoder.layers:
+    """hidden: (tokens, 1, hidden), overwritten. Returns what the context keeps of it behind the
+    last layer, before the final norm.
+    """
+    for index, layer in enumerate(decoder.layers):
         attended, bias = layer.self_attention(
             layer.input_layernorm(hidden), None, inference_context=context
         )
-        hidden = hidden + (attended if bias is None else attended + bias)
-        computed, bias = layer.mlp(layer.pre_mlp_layernorm(hidden))
-        hidden = hidden + (computed if bias is None else computed + bias)
+        hidden = context.kept(index, hidden)
+        if hidden.size(0):
+            _add(hidden, attended, bias)
+            _add(hidden, *_mlp(layer.mlp, layer.pre_mlp_layernorm(hidden)))
         progress.tick()
     return hidden
+
+
+def _add(hidden: torch.Tensor, change: torch.Tensor, bias: torch.Tensor | None) -> None:
+    """In place; no layer needs what was there."""
+    hidden.add_(change)
+    if bias is not None:
+        hidden.add_(bias)
+
+
+def _mlp(mlp: Any, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """megatron's `MLP.forward` without its switches; returns (output, bias not added yet)."""
+    inner, bias = mlp.linear_fc1(hidden)
+    if bias is not None:
+        inner = inner + bias
+    if mlp.config.gated_linear_unit:
+        gate, linear = inner.chunk(2, dim=-1)
+        inner = mlp.activation_func(gate).mul_(linear)
+    else:
+        inner = mlp.activation_func(inner)
+    result: tuple[torch.Tensor, torch.Tensor | None] = mlp.linear_fc2(inner)
+    return result

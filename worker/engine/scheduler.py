@@ -29,8 +29,8 @@ class PrefillLimits:
 
     Attributes:
         step_tokens: positions in one step at most, padding included (one piece may exceed it).
-        piece_tokens: positions of one prompt in one pass at most. Where a prompt is cut follows
-            from this alone, so a row's arithmetic does not depend on its neighbours.
+        piece_tokens: positions of one prompt in one pass at most; an eighth more if it is the rest.
+            Where a prompt is cut follows from this alone, whoever its neighbours are.
         cache_tokens: what the KV cache may hold (`cache_budget`).
     """
 
@@ -206,7 +206,9 @@ class Scheduler:
             seen.add(id(prefix))
             start = prefix.num_computed
             left = prefix.num_tokens - start
-            piece = Piece(prefix, start, min(left, self.limits.piece_tokens))
+            # A short rest joins the piece before it: its own pass would cost far more than it.
+            at_most = self.limits.piece_tokens
+            piece = Piece(prefix, start, left if left <= at_most * 9 // 8 else at_most)
             num_tokens -= piece.width
             if num_tokens < 0 and pieces:
                 break
@@ -298,10 +300,14 @@ def _piece_place(piece: Piece) -> tuple[int, int]:
 
 
 def group_rows(rows: Iterable[Row]) -> list[list[Row]]:
-    """Rows whose own parts have the same padded length are computed together."""
+    """Rows whose own parts have the same padded length are computed together.
+
+    Those without a prefix apart: side by side with a prefix of this pass they would read it, all
+    masked, and what is masked must at least be finite.
+    """
     ordered = sorted(rows, key=_own_width)  # stable: age within a length
     return [list(group) for _, group in groupby(ordered, key=_own_width)]
 
 
-def _own_width(row: Row) -> int:
-    return bucketed(row.num_own_prompt_tokens)
+def _own_width(row: Row) -> tuple[bool, int]:
+    return row.prefix is not None, bucketed(row.num_own_prompt_tokens)
