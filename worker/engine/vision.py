@@ -15,6 +15,7 @@ from transformers import (
     SiglipVisionConfig,
     SiglipVisionModel,
 )
+from transformers.activations import QuickGELUActivation
 
 from neva.errors import RowError
 from neva.reasons import Reason
@@ -166,6 +167,13 @@ def _last_layer(tower: Tower, pixels: torch.Tensor) -> torch.Tensor:
     return hidden
 
 
+class _QuickGelu(nn.Module):
+    """CLIP's x sigmoid(1.702 x), written over x, which is as large as all the rest of a layer."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mul_((1.702 * x).sigmoid_())
+
+
 def _load_tower(
     shape: VisionShape, weights: Weights, dtype: torch.dtype, device: torch.device
 ) -> Tower:
@@ -180,6 +188,9 @@ def _load_tower(
     buffers = [name for name, _ in tower.named_buffers()]
     if buffers != ["embeddings.position_ids"]:
         raise RuntimeError(f"this version of transformers has other buffers in towers: {buffers}")
+    for module in tower.modules():
+        if isinstance(getattr(module, "activation_fn", None), QuickGELUActivation):
+            module.activation_fn = _QuickGelu()
     tower.to_empty(device=device)
     position_ids = tower.embeddings.position_ids
     position_ids.copy_(torch.arange(position_ids.size(-1)).expand(position_ids.shape))

@@ -17,13 +17,14 @@ import torch
 from torch.nn import functional
 
 from worker.engine import attention, vision
-from worker.engine.attention import PrefixContext, RotaryTable, RowContext
+from worker.engine.attention import RotaryTable, RowContext
 from worker.engine.build import load_engine
 from worker.engine.cache_budget import CacheNeed
 from worker.engine.distributed import Ranks, gather_all
 from worker.engine.engine import Engine
 from worker.engine.kv_cache import KVCache
 from worker.engine.launch import EngineConfig, Precision
+from worker.engine.passes import PassContext
 from worker.engine.protocol import GenerateRequest, MediaRef, Outcome
 from worker.engine.row_batch import RowBatch
 from worker.engine.sampler import VocabParallelSampler
@@ -350,16 +351,16 @@ def held_on_rank(ranks: Ranks, setup: Setup) -> Held:
 def passes_of_prefill(
     ranks: Ranks, setup: Setup, requests: Sequence[GenerateRequest]
 ) -> tuple[list[int], dict[str, Outcome]]:
-    """Positions a row of each pass through this rank's layers but decoding, and the outcomes."""
+    """Positions of each pass through this rank's layers but decoding, and the outcomes."""
     engine = engine_for(ranks, setup)
     engine.forget_media()
     widths: list[int] = []
     run = engine.language_model._run
 
-    def spy(embeddings: torch.Tensor, context: PrefixContext | RowContext) -> torch.Tensor:
-        if embeddings.size(1) > 1:
-            widths.append(embeddings.size(1))
-        return run(embeddings, context)
+    def spy(context: PassContext) -> torch.Tensor:
+        if context.num_tokens > 1:
+            widths.append(context.num_tokens)
+        return run(context)
 
     with mock.patch.object(engine.language_model, "_run", spy):
         outcomes = generate(ranks, setup, requests)

@@ -197,7 +197,7 @@ def test_a_long_prefill_is_cut_so_that_stages_work_at_the_same_time(
     # 644 tokens of prefix, padded to 648, and 256 of the row's own.
     assert widths == [256, 256, 136, 256]
     assert tokens_of(outcomes) == {"long": tokens}
-    assert alone.run(passes_of_prefill, setup, [row])[0][0] == [648, 256]
+    assert alone.run(passes_of_prefill, setup, [row])[0][0] == [648 + 256]
 
 
 def test_each_rank_holds_only_its_stages_layers_and_their_cache(
