@@ -122,6 +122,7 @@ class Supervisor:
         self._forget_watchdog()
         words = self._engine.last_words(dead)
         log.error("engine died", rank=dead.rank, exit_code=dead.exit_code, error=words.message)
+        self._config.engine_end_file.write_text(words.message, encoding="utf-8")
         self._engine.terminate()
         self._engine = None
         if dead.exit_code == EXIT_CONFIG:
@@ -161,6 +162,7 @@ class Supervisor:
         problem = self._watchdog.check()
         if problem is not None:
             log.error("engine hangs", error=problem)
+            self._config.engine_end_file.write_text(problem, encoding="utf-8")
             self._forget_watchdog()
             engine.kill()
             self._engine = None

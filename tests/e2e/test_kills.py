@@ -184,6 +184,9 @@ def test_a_rank_is_killed_while_it_loads_and_another_stopped_at_work(
     process = job.start()
     wait_until(lambda: len(engine_ranks(process.pid)) == 2, process)
     os.kill(engine_ranks(process.pid)[1].pid, signal.SIGKILL)
+    wait_until(lambda: list(job.folder.glob("s/neva-worker-*/engine-end.txt")), process)
+    (end,) = job.folder.glob("s/neva-worker-*/engine-end.txt")
+    wait_until(lambda: "was killed by SIGKILL" in end.read_text(), process)
     wait_until(lambda: num_parts(job) >= 5, process)
     stopped = engine_ranks(process.pid)[1].pid
     os.kill(stopped, signal.SIGSTOP)

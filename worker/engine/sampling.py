@@ -86,6 +86,10 @@ def pick(probabilities: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
 
     The ids stand in their own order, not in that of their probabilities: where two of them are
     almost equally likely, rounding may swap their ranks, and must not swap the answer.
+
+    Logits that are off by e move each border between two ids by at most exp(2e / temperature) - 1
+    (top-k and top-p aside, which may cut one token more or less): only a random number nearer than
+    that to a border can choose otherwise.
     """
     cumulative = probabilities.cumsum(dim=-1)
     passed = cumulative > uniforms[:, None] * cumulative[:, -1:]

@@ -123,6 +123,34 @@ def test_a_token_without_probability_is_never_drawn(weights: list[float], random
     assert probabilities[0, token] > 0
 
 
+@given(
+    st.lists(st.tuples(st.floats(-5, 5), st.floats(-1, 1)), min_size=2, max_size=12),
+    st.sampled_from([0.2, 1.0, 2.0]),
+    st.data(),
+)
+def test_rounding_changes_a_draw_only_next_to_a_border_between_two_tokens(
+    logits_and_noise: list[tuple[float, float]], temperature: float, data: st.DataObject
+) -> None:
+    error = 1e-3
+    exact = torch.tensor([pair[0] for pair in logits_and_noise], dtype=torch.float64)
+    rounded = exact + error * torch.tensor([pair[1] for pair in logits_and_noise])
+    off = torch.zeros(1, dtype=torch.long)
+
+    def probabilities(logits: torch.Tensor) -> torch.Tensor:
+        return kept_probabilities((logits / temperature)[None], off, off)
+
+    bound = math.expm1(2 * error / temperature)
+    borders = probabilities(exact)[0].cumsum(dim=-1)
+    border = float(borders[data.draw(st.integers(0, len(borders) - 1))])
+    random = min(max(border + data.draw(st.floats(-3, 3)) * bound, 0.0), 1 - 2**-53)
+    drawn = [
+        int(pick(probabilities(logits), torch.tensor([random], dtype=torch.float64)))
+        for logits in (exact, rounded)
+    ]
+    if drawn[0] != drawn[1]:
+        assert float((borders - random).abs().min()) <= bound
+
+
 def test_repetition_penalty_makes_positive_and_negative_logits_smaller() -> None:
     logits = torch.tensor([2.0, -2.0, 1.0, 0.0, 3.0])
     penalize_repetition(logits, [0, 1, 3, 0], penalty=2.0)
