@@ -143,7 +143,8 @@ class Supervisor:
             self._engine_ready = client.status(0.1).generation == self._engine.generation
         except EngineLost as error:
             if time.monotonic() - self._engine_started_s > settings().engine_start_s:
-                raise NevaError("the engine does not answer", reason=error.reason) from error
+                words = f"the engine was not ready within {settings().engine_start_s:g} s"
+                raise NevaError(words, reason=error.reason) from error
         finally:
             client.close()
         if self._engine_ready:
