@@ -62,6 +62,7 @@ class Answerer:
     Attributes:
         max_attempts: engines a row may kill, and times a transient failure is tried again.
         engine_start_s: how long to wait for an engine that is not there.
+        engine_end_file: why the last engine ended; not there before the first end.
     """
 
     engine: EngineClient
@@ -73,6 +74,7 @@ class Answerer:
     rows_in_flight: int
     max_attempts: int
     engine_start_s: float
+    engine_end_file: Path
 
     def answer(
         self,
@@ -232,7 +234,7 @@ class _Run:
                         self._take(asked, outcome, alone=True)
         except EngineLost as lost:
             del self.in_flight[asked.row.row_id]
-            self._tried_alone(asked, Reason.ENGINE_CRASHED, lost.message)
+            self._tried_alone(asked, Reason.ENGINE_CRASHED, lost.message + self._engines_end())
         finally:
             self.job.turn.leave()
 
@@ -243,6 +245,14 @@ class _Run:
             return
         words = f"{message} ({asked.num_alone} times with this row alone)"
         self._finish(asked.media, failed(asked.row, reason, words))
+
+    def _engines_end(self) -> str:
+        """What the supervisor knows and the socket can't tell: out of memory, say."""
+        try:
+            words = self.job.engine_end_file.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return ""
+        return f"; the last engine that ended: {words}"
 
     def _wait_for_engine(self) -> None:
         """Return once an engine answers. Only its absence is waited for, not its work."""

@@ -37,6 +37,11 @@ class WorkerConfig:
         return self.scratch_dir / "engine.sock"
 
     @property
+    def engine_end_file(self) -> Path:
+        """Why the last engine ended, in its own words, once one has."""
+        return self.scratch_dir / "engine-end.txt"
+
+    @property
     def draining(self) -> bool:
         """The worker is about to stop: flush, release, take nothing new."""
         return (self.scratch_dir / DRAINING_FILE).exists()

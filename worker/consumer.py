@@ -84,6 +84,7 @@ class Child:
             rows_in_flight=settings().rows_in_flight,
             max_attempts=config.max_attempts,
             engine_start_s=settings().engine_start_s,
+            engine_end_file=config.engine_end_file,
         )
         self._worker = ShardWorker(
             config=config,

@@ -126,6 +126,7 @@ class Supervisor:
         self._forget_watchdog()
         words = self._engine.last_words(dead)
         log.error("engine died", rank=dead.rank, exit_code=dead.exit_code, error=words.message)
+        self._config.engine_end_file.write_text(words.message, encoding="utf-8")
         self._engine.terminate()
         self._engine = None
         if dead.exit_code == EXIT_CONFIG:
@@ -146,7 +147,8 @@ class Supervisor:
             self._engine_ready = client.status(0.1).generation == self._engine.generation
         except EngineLost as error:
             if time.monotonic() - self._engine_started_s > settings().engine_start_s:
-                raise NevaError("the engine does not answer", reason=error.reason) from error
+                words = f"the engine was not ready within {settings().engine_start_s:g} s"
+                raise NevaError(words, reason=error.reason) from error
         finally:
             client.close()
         if self._engine_ready:
@@ -165,6 +167,7 @@ class Supervisor:
         problem = self._watchdog.check()
         if problem is not None:
             log.error("engine hangs", error=problem)
+            self._config.engine_end_file.write_text(problem, encoding="utf-8")
             self._forget_watchdog()
             engine.kill()
             self._engine = None

@@ -5,6 +5,7 @@ Moments are drawn in rows, not in seconds, so that a slow machine kills in the m
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import re
@@ -12,6 +13,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -71,6 +73,16 @@ def wait_until(condition: Callable[[], Any], process: subprocess.Popen[str]) -> 
         assert process.poll() is None, f"the run ended early:\n{process.communicate()[0]}"
         assert time.monotonic() < deadline_s, "the moment never came"
         time.sleep(0.002)
+
+
+def pixel_folders(pid: int) -> set[Path]:
+    """Folders in shared memory that the workers below `pid` hold the locks of."""
+    found: set[Path] = set()
+    for supervisor in supervisors(pid):
+        with contextlib.suppress(OSError):  # it ended in between
+            links = [link.readlink() for link in Path(f"/proc/{supervisor.pid}/fd").iterdir()]
+            found |= {link for link in links if link.match("/dev/shm/neva-worker-*")}
+    return found
 
 
 def check(job: JobFolder, undisturbed: dict[str, Any]) -> None:
@@ -156,9 +168,31 @@ def test_a_process_of_the_run_is_killed_and_the_run_goes_on(
     wait_until(lambda: has_manifest(job), process)
     wait_until(lambda: num_parts(job) >= moment and find(process.pid), process)
     victim = rng.choice(find(process.pid))
+    pixels = pixel_folders(process.pid)
+    assert pixels or not os.access("/dev/shm", os.W_OK)
     os.kill(victim.pid, signal.SIGKILL)
     printed, _ = process.communicate(timeout=200)
     assert process.returncode == 0, f"after {who} was killed at row {moment}:\n{printed}"
+    check(job, undisturbed)
+    assert not any(folder.exists() for folder in pixels), "shared memory is left behind"
+
+
+def test_a_rank_is_killed_while_it_loads_and_another_stopped_at_work(
+    make_job: Callable[..., JobFolder], undisturbed: dict[str, Any]
+) -> None:
+    job = make_job(tensor_parallel_size=2, environment={**ENVIRONMENT, "NEVA_ENGINE_HANG_S": "5"})
+    process = job.start()
+    wait_until(lambda: len(engine_ranks(process.pid)) == 2, process)
+    os.kill(engine_ranks(process.pid)[1].pid, signal.SIGKILL)
+    wait_until(lambda: list(job.folder.glob("s/neva-worker-*/engine-end.txt")), process)
+    (end,) = job.folder.glob("s/neva-worker-*/engine-end.txt")
+    wait_until(lambda: "was killed by SIGKILL" in end.read_text(), process)
+    wait_until(lambda: num_parts(job) >= 5, process)
+    stopped = engine_ranks(process.pid)[1].pid
+    os.kill(stopped, signal.SIGSTOP)
+    printed, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, printed
+    assert not is_running(stopped), "the watchdog ended it"
     check(job, undisturbed)
 
 

@@ -74,6 +74,7 @@ class Bench:
             rows_in_flight=4,
             max_attempts=3,
             engine_start_s=5,
+            engine_end_file=folder / "engine-end.txt",
         )
         self.finished: dict[str, FinishedRow] = {}
 
@@ -150,11 +151,15 @@ def test_an_engine_that_dies_by_chance_costs_no_row(make: Callable[..., Bench]) 
 
 
 def test_a_row_that_kills_every_engine_is_given_up_and_its_neighbours_are_answered(
-    make: Callable[..., Bench],
+    make: Callable[..., Bench], tmp_path: Path
 ) -> None:
     bench = make(FakeEngine(kills={"2"}))
+    (tmp_path / "engine-end.txt").write_text("OutOfMemoryError: 3 GiB asked for")
     bench.answer(rows(*(f"{n}@a" for n in range(8))))
     assert bench.reasons() == {"2": "EngineCrashed"}
+    error = bench.finished["2"].error
+    assert error is not None
+    assert "ended: OutOfMemoryError: 3 GiB asked for (3 times" in error["message"]
     assert len(bench.finished) == 8
     deadly = [batch for batch in bench.engine.batches if "2" in batch]
     assert deadly[1:] == [["2"]] * 3, "after the first death it is alone in the engine"

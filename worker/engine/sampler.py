@@ -17,7 +17,7 @@ from worker.engine.sampling import (
     penalize_repetition,
     penalized_ids,
     pick,
-    uniform,
+    step_key,
 )
 from worker.engine.scheduler import Row
 
@@ -178,9 +178,9 @@ def _draw(logits: torch.Tensor, rows: Sequence[Row]) -> list[int]:
         top_k=column([p.top_k for p in params], torch.long),
         top_p=column([p.top_p for p in params], torch.float64),
     )
-    uniforms = [
-        uniform(p.seed, row.request.row_key, len(row.token_ids))
+    keys = [
+        step_key(p.seed, row.request.row_key, len(row.token_ids))
         for row, p in zip(rows, params, strict=True)
     ]
-    ids: list[int] = pick(probabilities, column(uniforms, torch.float64)).tolist()
+    ids: list[int] = pick(probabilities, torch.tensor(keys, device=logits.device)).tolist()
     return ids

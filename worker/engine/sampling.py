@@ -15,15 +15,38 @@ import torch
 
 from worker.engine.protocol import RepetitionRule
 
+# SplitMix64's constants, as signed numbers.
+_GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
+_MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
+_MIX_2 = 0x94D049BB133111EB - (1 << 64)
 
-def uniform(seed: int, row_key: str, step: int) -> float:
-    """The row's random number of a step, in [0, 1) with 53 bits; depends on nothing else.
+
+def step_key(seed: int, row_key: str, step: int) -> int:
+    """What a row's random numbers of a step derive from: 64 bits, signed; depends on nothing else.
 
     Counter-based: the same for every batch, tensor parallel size, rank and retry.
     """
     counter = f"{seed}\0{row_key}\0{step}".encode()
     digest = hashlib.blake2b(counter, digest_size=8, person=b"neva.sample").digest()
-    return float((int.from_bytes(digest, "little") >> 11) * 2.0**-53)
+    return int.from_bytes(digest, "little", signed=True)
+
+
+def uniforms(keys: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """A random number in (0, 1) for each key and token id, 52 bits; integer arithmetic up to there.
+
+    The output function of SplitMix64 (Steele, Lea, Flood 2014) at place `id` of the key's sequence.
+    keys, ids: int64 of one shape, or of shapes that broadcast; int64 wraps, as it should.
+    """
+    x = keys + (ids + 1) * _GOLDEN
+    x = (x ^ _shifted(x, 30)) * _MIX_1
+    x = (x ^ _shifted(x, 27)) * _MIX_2
+    x = x ^ _shifted(x, 31)
+    return (_shifted(x, 12).double() + 0.5) * 2.0**-52
+
+
+def _shifted(x: torch.Tensor, bits: int) -> torch.Tensor:
+    """Logical shift to the right; torch's own repeats the sign."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
 def penalize_repetition(
@@ -81,15 +104,19 @@ def kept_probabilities(
     return torch.zeros_like(probabilities).scatter(-1, order, probabilities)
 
 
-def pick(probabilities: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
-    """The id at which each row's cumulative probability passes its random number: (rows,).
+def pick(probabilities: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+    """An id of each row, with its probability: (rows,).
 
-    The ids stand in their own order, not in that of their probabilities: where two of them are
-    almost equally likely, rounding may swap their ranks, and must not swap the answer.
+    probabilities: (rows, vocabulary) float64; keys: (rows,) int64 (`step_key`).
+
+    A race: each id arrives after an exponential time of rate p and a random number of its own; the
+    first one wins. So rounding matters little: logits that are off by e change the winner only
+    where the two first were within a factor exp(2e / temperature) of each other, with probability
+    2e / temperature at most, however large the vocabulary; and an id that top-k or top-p just let
+    in or just cut off matters only if it wins. (Drawing from cumulative sums would move the borders
+    of all ids behind it.)
     """
-    cumulative = probabilities.cumsum(dim=-1)
-    passed = cumulative > uniforms[:, None] * cumulative[:, -1:]
-    # Rounding can leave the last step of a row unpassed: then its last possible token.
-    ids = torch.arange(probabilities.size(-1), device=probabilities.device)
-    last_possible = torch.where(probabilities > 0, ids, -1).amax(dim=-1)
-    return torch.minimum(torch.where(passed, ids, ids.numel()).amin(dim=-1), last_possible)
+    rows, ids = probabilities.nonzero(as_tuple=True)
+    arrivals = torch.full_like(probabilities, float("inf"))
+    arrivals[rows, ids] = -uniforms(keys[rows], ids).log() / probabilities[rows, ids]
+    return arrivals.argmin(dim=-1)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import zmq
 
+from neva.errors import ConfigError
 from neva.reasons import Reason
 from worker.engine.admission import ModelLimits, refusal
 from worker.engine.commands import Commands, NewRow
@@ -79,8 +80,16 @@ class EngineServer:
         self._router.setsockopt(zmq.LINGER, 0)
 
     def start(self) -> None:
-        """Bind and serve. Raises OSError (zmq.ZMQError) when the path can't be bound."""
-        self._router.bind(f"ipc://{self._socket_path}")
+        """Bind and serve.
+
+        Raises:
+            ConfigError: no socket can be made there.
+        """
+        try:
+            self._router.bind(f"ipc://{self._socket_path}")
+        except zmq.ZMQError as error:
+            words = f"the engine's socket {self._socket_path} can't be made: {error.strerror}"
+            raise ConfigError(words) from error
         threading.Thread(target=self._run, name="engine-server", daemon=True).start()
 
     def take_commands(self, timeout_s: float) -> Commands:

@@ -16,7 +16,7 @@ import pytest
 import zmq
 from safetensors.torch import load_file, save_file
 
-from neva.errors import ConfigError
+from neva.errors import ConfigError, NevaError
 from neva.reasons import Reason
 from tests.worker.engine.models import TinyLlava, make_request, reference_answer, write_media
 from worker.engine.client import EngineClient, EngineLost
@@ -234,6 +234,52 @@ def test_a_killed_rank_takes_the_engine_down_and_a_new_one_answers(
     finally:
         client.close()
         engine.terminate()
+
+
+def test_a_rank_killed_in_the_middle_of_prompts_takes_the_engine_down(
+    model: TinyLlava, tmp_path: Path
+) -> None:
+    config = replace(
+        config_for(model.directory, tmp_path), max_prefill_tokens=8, prefill_piece_tokens=8
+    )
+    engine = EngineProcesses.start(config)
+    client = EngineClient(config.socket_path)
+    try:
+        engine.wait_ready(PATIENCE_S)
+        for number in range(8):
+            client.submit(make_request(f"row {number}", 215, seed=number))
+
+        def is_in_the_middle() -> bool:
+            status = client.status(5)
+            return status.num_prefilled_tokens > 8 and status.num_waiting >= 4
+
+        wait_until(is_in_the_middle, "no prompt was seen under way")
+        os.kill(engine.pids[1], signal.SIGKILL)
+        with pytest.raises(EngineLost):
+            collect(client, 8)
+        wait_until(lambda: not any(map(is_running, engine.pids)), "a rank outlived the other")
+        assert engine.poll() == DeadRank(1, -signal.SIGKILL)
+    finally:
+        client.close()
+        engine.terminate()
+
+
+@pytest.mark.parametrize("victim", [1, 0])
+def test_a_rank_killed_while_it_loads_is_named_at_once(
+    model: TinyLlava, tmp_path: Path, victim: int
+) -> None:
+    engine = EngineProcesses.start(config_for(model.directory, tmp_path))
+    try:
+        # The ranks have begun to meet, or to load.
+        wait_until((engine.config.scratch_dir / "rendezvous").exists, "no rank came up")
+        os.kill(engine.pids[victim], signal.SIGKILL)
+        with pytest.raises(NevaError, match=f"engine rank {victim} was killed by SIGKILL") as lost:
+            engine.wait_ready(PATIENCE_S)
+        assert not isinstance(lost.value, ConfigError)
+        assert lost.value.retryable
+    finally:
+        engine.terminate()
+    assert not any(map(is_running, engine.pids))
 
 
 @pytest.mark.parametrize(("victim", "at_work"), [(1, True), (1, False), (0, True)])
