@@ -169,12 +169,12 @@ def test_every_part_of_the_architecture_that_is_not_supported_is_named(directory
         directory,
         projector_hidden_act="relu",
         vision_feature_layer=[-2, -5],
-        text_config__attention_bias=True,
+        text_config__rope_parameters={"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0},
         text_config__hidden_act="gelu",
     )
     error = refusal(directory)
     assert error.reason == Reason.UNSUPPORTED_MODEL
-    for part in ("projector_hidden_act", "vision_feature_layer", "attention_bias", "hidden_act"):
+    for part in ("projector_hidden_act", "vision_feature_layer", "dynamic", "hidden_act"):
         assert part in error.message
 
 
@@ -182,8 +182,13 @@ def test_every_part_of_the_architecture_that_is_not_supported_is_named(directory
     ("changes", "words"),
     [
         ({"model_type": "llava_next"}, "llava_next"),
-        ({"text_config__model_type": "qwen2"}, "qwen2"),
-        ({"vision_config__model_type": "siglip_vision_model"}, "siglip"),
+        ({"text_config__model_type": "gemma"}, "gemma"),
+        (
+            {"text_config__model_type": "mistral", "text_config__sliding_window": 100},
+            "sliding_window 100",
+        ),
+        ({"vision_config__model_type": "siglip2_vision_model"}, "siglip2"),
+        ({"vision_config__model_type": "dinov2"}, "dinov2"),
         ({"vision_feature_layer": -5}, "vision_feature_layer -5"),
         (
             {
