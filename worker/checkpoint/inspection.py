@@ -69,6 +69,16 @@ def _facts(
         f"{text.norm}{' (stored less 1)' if text.norm_offset else ''}, "
         f"{rotated} of {text.head_dim} dimensions",
     )
+    biases = [
+        words
+        for has, words in (
+            (text.qkv_bias, "queries, keys and values"),
+            (text.output_bias, "attention's output"),
+            (text.mlp_bias, "mlp"),
+        )
+        if has
+    ]
+    yield "biases", ", ".join(biases) or "none"
     yield "vocabulary", f"{text.vocab_size}{', tied' if text.ties_embeddings else ''}"
     yield "tokenizer", f"{num_ids} ids, ends with {list(profile.eos_token_ids)}"
     yield "context", f"{profile.context_tokens} tokens"

@@ -104,7 +104,9 @@ def test_a_siglip_has_steps_of_its_own_and_no_class_token(qwen: Origin, tmp_path
     profile = model.profile()
     assert (profile.resize_mode, profile.tokens_per_frame) == ("exact", 16)
     assert profile.image_mean == profile.image_std == (0.5, 0.5, 0.5)
-    assert dict(inspect_model(model, "bf16").facts)["tower"].startswith("SigLIP, hidden 64")
+    facts = dict(inspect_model(model, "bf16").facts)
+    assert facts["tower"].startswith("SigLIP, hidden 64")
+    assert facts["biases"] == "queries, keys and values"
 
     nemo.config["mm_cfg"]["vision_encoder"]["class_token_length"] = 1
     error = opening(nemo.write(tmp_path / "other"), qwen.tower)

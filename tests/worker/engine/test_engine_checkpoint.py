@@ -83,7 +83,6 @@ def published_names(tensors: Tensors) -> Tensors:
     return renamed
 
 
-@pytest.mark.parametrize("pool", [2], indirect=True)
 def test_old_names_and_several_files_load_the_same_model(
     pool: RankPool, model: TinyLlava, directory: Path, tmp_path: Path
 ) -> None:
