@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from neva.errors import ConfigError
 from neva.local_model import LocalModel
 from neva.reasons import Reason
-from tests.worker.checkpoint.conftest import Origin
+from tests.worker.checkpoint.conftest import LLAMA_3_ROPE, Origin
 from tests.worker.checkpoint.test_nemo_layouts import MAX_LOGIT_DIFFERENCE, difference
 from tests.worker.engine.models import make_llava
 from tests.worker.engine.ranks import RankPool
@@ -23,14 +23,6 @@ from worker.checkpoint.nemo_output import WeightsFormat
 from worker.checkpoint.to_hf import convert_to_hf
 from worker.checkpoint.to_nemo import NemoPaths, convert_to_nemo
 
-LLAMA_3_ROPE = {
-    "rope_type": "llama3",
-    "rope_theta": 10000.0,
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 8192,
-}
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "qwen2, siglip": {"text_model": "qwen2", "tower": "siglip"},
     "biases, llama 3 rotary": {
