@@ -19,6 +19,7 @@ from tests.worker.engine.models import TinyLlava, make_request, reference_answer
 from tests.worker.engine.rank_functions import Setup, last_logits
 from tests.worker.engine.ranks import RankPool
 from worker.checkpoint.hf_llava import open_llava
+from worker.checkpoint.hf_llava_config import read_llava_shape
 
 Tensors = dict[str, torch.Tensor]
 
@@ -101,6 +102,37 @@ def test_old_names_and_several_files_load_the_same_model(
     expected, _ = reference_answer(model, request)
     found = pool.run(last_logits, Setup(directory), request)[0]
     assert float(np.abs(found - expected.numpy()).max()) <= 1e-5
+
+
+@pytest.mark.parametrize("pool", [2], indirect=True)
+def test_a_stored_head_goes_before_a_tied_embedding(
+    pool: RankPool, model: TinyLlava, directory: Path, tmp_path: Path
+) -> None:
+    """As in transformers, which ties only what is missing or equal."""
+    change_config(directory, tie_word_embeddings=True, text_config__tie_word_embeddings=True)
+    request = make_request("row", 9, media=write_media(tmp_path / "video", 2, seed=1))
+    expected, _ = reference_answer(model, request)
+    found = pool.run(last_logits, Setup(directory), request)[0]
+    assert float(np.abs(found - expected.numpy()).max()) <= 1e-5
+
+
+def test_rotary_scaling_is_read_under_its_old_name(directory: Path) -> None:
+    """`rope_theta` and `rope_scaling`, as transformers before 5 wrote them."""
+    scaling = {
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64,
+    }
+    change_config(directory, text_config__rope_parameters={"rope_theta": 5e5, **scaling})
+    expected = read_llava_shape(directory).language
+    config = json.loads((directory / "config.json").read_text())
+    del config["text_config"]["rope_parameters"]
+    config["text_config"] |= {"rope_theta": 5e5, "rope_scaling": scaling}
+    (directory / "config.json").write_text(json.dumps(config))
+    assert read_llava_shape(directory).language == expected
+    assert expected.inverse_frequencies[-1] < 5e5 ** (-14 / 16) / 7
 
 
 # ---- wrong tensors ----
