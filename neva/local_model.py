@@ -9,7 +9,8 @@ from neva.archive import Archive, open_archive
 from neva.errors import ConfigError
 from neva.model_profile import ModelProfile, read_model_profile
 from neva.nemo_config import CONFIG_FILE
-from neva.nemo_profile import read_nemo_profile, read_nemo_tokenizer
+from neva.nemo_profile import read_nemo_profile
+from neva.nemo_tokenizer import read_nemo_tokenizer
 from neva.tokens import Tokenizer
 
 

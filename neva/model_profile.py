@@ -23,6 +23,14 @@ from neva.tokens import Tokenizer
 DEFAULT_VIDEO_FRAMES: Final = 8  # data.num_frames of NeMo's video_neva_config.yaml
 DEFAULT_TEMPLATE: Final = "v1"
 
+# Relatives of LLaVA with another architecture, which are often tried.
+_FAMILIES: Final = {
+    "video_llava": " (Video-LLaVA, whose videos go through a LanguageBind tower)",
+    "llava_next": " (LLaVA-NeXT, which cuts pictures into tiles)",
+    "llava_next_video": " (LLaVA-NeXT-Video, which pools its frames)",
+    "llava_onevision": " (LLaVA-OneVision, which pools its frames)",
+}
+
 ImageAspectRatio = Literal["square", "pad", "keep"]
 ColorOrder = Literal["rgb", "bgr"]
 
@@ -115,7 +123,9 @@ def read_model_profile(directory: Path) -> ModelProfile:
     config = JsonFile.read(directory / "config.json")
     if (model_type := config.data.get("model_type")) != "llava":
         raise unsupported_model(
-            f"{config.path}: model_type is {model_type!r}, only 'llava' is known"
+            f"{config.path}: model_type is {model_type!r}{_FAMILIES.get(str(model_type), '')}; "
+            "only 'llava' (LlavaForConditionalGeneration, LLaVA-1.5's architecture) and NeMo 1 "
+            "checkpoints can be run"
         )
     text = config.section("text_config")
     vision = config.section("vision_config")

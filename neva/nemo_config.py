@@ -252,7 +252,10 @@ class NemoConfig:
                 f"only {', '.join(_PROJECTORS)} are known"
             )
         if self.value("mm_cfg.use_lita", False) or self.value("mm_cfg.lita.lita_video_arch"):
-            raise _unsupported(f"{self.where}: mm_cfg.use_lita is set; LITA models are not known")
+            raise _unsupported(
+                f"{self.where}: mm_cfg.use_lita is set; LITA models are not "
+                "supported, only NeVA's whose frames are one span of tokens"
+            )
         feature = self.value("mm_cfg.vision_encoder.vision_select_feature", "patch")
         if feature not in ("patch", "cls_patch"):
             raise _unsupported(

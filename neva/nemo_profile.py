@@ -20,9 +20,9 @@ from neva.model_profile import (
     ModelProfile,
 )
 from neva.nemo_config import MediaConfig, NemoConfig
+from neva.nemo_tokenizer import read_nemo_tokenizer
 from neva.reasons import Reason
-from neva.sentencepiece_tokens import SentencePieceTokenizer
-from neva.tokens import TOKENIZER_FILE, JsonTokenizer, Tokenizer
+from neva.tokens import Tokenizer
 from neva.tower_profile import TowerProfile, read_tower_profile
 
 OWN_SECTION: Final = "neva_batch"
@@ -47,7 +47,8 @@ def read_nemo_profile(archive: Archive, base: Archive | None, vision: Path | Non
     tower = _tower(config, media, vision)
     if config.value("data.sep_image_conv_front", False) is True:
         raise ConfigError(
-            f"{config.where}: data.sep_image_conv_front is not supported",
+            f"{config.where}: data.sep_image_conv_front is true, which moves the media before "
+            "the conversation; only false is supported",
             reason=Reason.UNSUPPORTED_MODEL,
         )
     # A converted checkpoint keeps its Hugging Face placeholder and has no markers around it.
@@ -84,75 +85,6 @@ def tokens_per_frame(media: MediaConfig, image_size: int, patch_size: int) -> in
     if media.projector == "mlp_downsample":
         return (-(-side // 2)) ** 2
     return side**2 + (media.num_class_tokens if media.keeps_class_tokens else 0)
-
-
-def read_nemo_tokenizer(archive: Archive, base: Archive | None = None) -> Tokenizer:
-    """The tokenizer that the checkpoint, or else its base model, brings as an artifact.
-
-    Raises:
-        ConfigError: INVALID_CHECKPOINT, there is none; UNSUPPORTED_MODEL, of a kind that can't be
-            read here.
-    """
-    config, member, data = _tokenizer_member(archive, base)
-    where = f"{config.where}: {member}"
-    if member.endswith(".json"):
-        return JsonTokenizer.from_bytes(data, where)
-    return SentencePieceTokenizer.from_bytes(
-        data,
-        where,
-        _special_tokens(config),
-        legacy=config.value("tokenizer.sentencepiece_legacy", False) is True,
-    )
-
-
-def read_nemo_tokenizer_file(archive: Archive, base: Archive | None = None) -> bytes:
-    """Content of the tokenizer.json; raises as `read_nemo_tokenizer`, also for other kinds."""
-    config, member, data = _tokenizer_member(archive, base)
-    if not member.endswith(".json"):
-        raise _other_tokenizer(config, member)
-    return data
-
-
-def _tokenizer_member(archive: Archive, base: Archive | None) -> tuple[NemoConfig, str, bytes]:
-    for source in (archive, base):
-        if source is None:
-            continue
-        config = NemoConfig.read(source)
-        artifact = config.value("tokenizer.model")
-        named = artifact.removeprefix("nemo:") if isinstance(artifact, str) else None
-        # A tokenizer.json was put there by hand, as NeMo packs none of Hugging Face's.
-        for member in (TOKENIZER_FILE, named):
-            if member is not None and member in source.members:
-                if not member.endswith((".json", ".model")):
-                    raise _other_tokenizer(config, member)
-                return config, member, source.members[member].read()
-    config = NemoConfig.read(archive)
-    raise ConfigError(
-        f"{archive.path} brings no tokenizer (tokenizer.library "
-        f"{config.value('tokenizer.library')!r}, type {config.value('tokenizer.type')!r}); "
-        f"put a {TOKENIZER_FILE} beside its model_config.yaml",
-        reason=Reason.INVALID_CHECKPOINT,
-    )
-
-
-def _other_tokenizer(config: NemoConfig, member: str) -> ConfigError:
-    return ConfigError(
-        f"{config.where}: the tokenizer {member} can't be used here; convert it and put a "
-        f"{TOKENIZER_FILE} beside model_config.yaml",
-        reason=Reason.UNSUPPORTED_MODEL,
-    )
-
-
-def _special_tokens(config: NemoConfig) -> tuple[str, ...]:
-    """NeMo writes a list of texts, or a mapping with them as values."""
-    listed = config.value("tokenizer.additional_special_tokens") or []
-    values = list(listed.values()) if isinstance(listed, dict) else listed
-    if isinstance(values, list) and all(isinstance(value, str) for value in values):
-        return tuple(values)
-    raise ConfigError(
-        f"{config.where}: tokenizer.additional_special_tokens is no list of texts",
-        reason=Reason.INVALID_CHECKPOINT,
-    )
 
 
 def _tower(config: NemoConfig, media: MediaConfig, vision: Path | None) -> TowerProfile:

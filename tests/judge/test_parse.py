@@ -53,6 +53,35 @@ def test_anything_else_is_no_verdict(reply: str) -> None:
     assert isinstance(parse_verdict(reply), NoVerdict)
 
 
+scores = st.one_of(
+    st.integers(1, 10).map(float), st.integers(10, 100).map(lambda tenths: tenths / 10)
+)
+
+
+@given(
+    first=scores,
+    second=scores,
+    separator=st.sampled_from([" ", ",", ", ", "  ", "\t", " , "]),
+    rest=st.text().map(lambda text: f"\n{text}") | st.just(""),
+)
+def test_any_two_scores_in_range_are_read_whatever_stands_below(
+    first: float, second: float, separator: str, rest: str
+) -> None:
+    assert parse_verdict(f"{first:g}{separator}{second:g}{rest}") == Verdict(first, second)
+
+
+@given(
+    numbers=st.lists(st.floats(-100, 100).map(lambda x: round(x, 1)), max_size=4),
+    separator=st.sampled_from([" ", ", "]),
+)
+def test_lines_of_another_count_or_range_are_no_verdict(
+    numbers: list[float], separator: str
+) -> None:
+    found = parse_verdict(separator.join(f"{number:g}" for number in numbers))
+    is_fine = len(numbers) == 2 and all(1 <= number <= 10 for number in numbers)
+    assert isinstance(found, Verdict) == is_fine
+
+
 @given(st.text())
 def test_no_reply_breaks_the_parser(reply: str) -> None:
     verdict = parse_verdict(reply)

@@ -1,7 +1,9 @@
 """Values that the original's own functions gave (NeMo v2.0.0rc0, r2.0.0rc1, v2.0.0).
 
-Those that are tested beside the code they belong to: frame indices (test_frames), preprocessing
-(worker/media/test_preprocess), sampling (worker/engine/test_engine_sampling).
+Those that are tested beside the code they belong to: frame indices (test_frames), the context that
+overflows (test_row_prompt), preprocessing (worker/media/test_preprocess), colours and shapes
+(worker/media/test_prepare_rules), weight packing (worker/checkpoint/test_nemo_views), sampling
+(worker/engine/test_engine_sampling), the judge (judge/test_prompt, test_parse, test_scores).
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ import hashlib
 from typing import Literal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from neva.errors import ConfigError, RowError
 from neva.markers import markers_for
@@ -177,6 +181,36 @@ def test_features_without_their_places_are_an_error_of_the_row(
     with pytest.raises(RowError) as caught:
         media_span(ids, 4, 5, 6, use_im_start_end)
     assert caught.value.reason is Reason.MEDIA_TOKEN_CONFLICT
+
+
+texts = st.lists(st.integers(6, 100), max_size=12)
+
+
+@given(
+    before=texts,
+    after=texts,
+    num_features=st.integers(3, 40),
+    use_im_start_end=st.booleans(),
+    num_too_many=st.integers(-2, 2),
+)
+def test_features_get_exactly_the_places_that_were_written_for_them(
+    before: list[int],
+    after: list[int],
+    num_features: int,
+    use_im_start_end: bool,
+    num_too_many: int,
+) -> None:
+    num_patches = num_patch_tokens(num_features, use_im_start_end) + num_too_many
+    ids = [*before, 4, *[3] * num_patches, 5, *after]
+    if num_too_many:
+        with pytest.raises(RowError):
+            media_span(ids, 4, 5, num_features, use_im_start_end)
+        return
+    start, stop = media_span(ids, 4, 5, num_features, use_im_start_end)
+    assert stop - start == num_features
+    markers = [4, 5] if use_im_start_end else []
+    assert ids[:start] + ids[stop:] == [*before, *markers, *after]
+    assert 3 not in ids[:start] + ids[stop:]
 
 
 # ---- cleaned responses: template, generated tail, the original's answer, ours ----

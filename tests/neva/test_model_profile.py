@@ -135,7 +135,11 @@ def test_a_missing_or_wrong_key_is_named(
 @pytest.mark.parametrize(
     ("edit", "named"),
     [
-        (_edit("config.json", "model_type", "qwen2_vl"), "qwen2_vl"),
+        (_edit("config.json", "model_type", "qwen2_vl"), r"config\.json.*qwen2_vl.*only 'llava'"),
+        (_edit("config.json", "model_type", "video_llava"), r"Video-LLaVA.*only 'llava'"),
+        (_edit("config.json", "model_type", "llava_next"), r"LLaVA-NeXT.*only 'llava'"),
+        (_edit("config.json", "model_type", "llava_next_video"), r"pools its frames.*only 'llava'"),
+        (_edit("config.json", "model_type", "llava_onevision"), r"OneVision.*only 'llava'"),
         (_edit("config.json", "vision_feature_select_strategy", "cls"), "cls"),
         (_edit("config.json", "image_aspect_ratio", "anyres"), "anyres"),
         (_edit("config.json/vision_config", "image_size", 96), "96x96"),

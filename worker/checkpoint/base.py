@@ -4,8 +4,8 @@ Canonical names are those of a Hugging Face LLaVA without its wrappers: `lm_head
 `language_model.embed_tokens.weight`, `language_model.norm.weight`, and in
 `language_model.layers.{i}.`: `input_layernorm`, `post_attention_layernorm`,
 `self_attn.{q,k,v,o}_proj`, `mlp.{gate,up,down}_proj`; in `multi_modal_projector.`: `norm`,
-`linear_1`, `linear_2`; `vision_tower.…` as transformers' CLIPVisionModel names them. Norm weights
-are as stored (see `LanguageShape`).
+`linear_1`, `linear_2`; `vision_tower.…` as transformers' CLIPVisionModel or SiglipVisionModel names
+them. Norm weights are as stored (see `LanguageShape`).
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 
@@ -49,8 +50,9 @@ def open_llava(directory: Path) -> Iterator[Checkpoint]:
             if canonical in names:
                 problems.append(f"{name} is the same tensor as {names[canonical]}")
             names[canonical] = name
-        if shape.language.ties_embeddings:
-            names.pop("lm_head.weight", None)  # a stored copy of the tied embedding is not used
+        if "lm_head.weight" in names:
+            # Mostly a copy of the tied embedding; where it differs it is what transformers uses.
+            shape = replace(shape, language=replace(shape.language, ties_embeddings=False))
         found = {canonical: (name, files.shapes[name]) for canonical, name in names.items()}
         problems += shape_problems(found, expected_shapes(shape))
         refuse(str(directory), "config.json", problems)

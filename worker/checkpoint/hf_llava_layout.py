@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import re
 
-import torch
-from transformers import CLIPVisionModel, SiglipVisionConfig, SiglipVisionModel
-
 from worker.engine.architecture import LanguageShape, LlavaShape, TowerConfig
+from worker.engine.tower import empty_tower
 
 # Buffers that older versions of transformers stored although they follow from the configuration.
 _DERIVED_BUFFERS = re.compile(r"(rotary_emb\.inv_freq|embeddings\.position_ids)$")
@@ -88,10 +86,5 @@ def _bias_shapes(text: LanguageShape) -> dict[str, tuple[int, ...]]:
 
 def tower_shapes(config: TowerConfig) -> dict[str, tuple[int, ...]]:
     """Canonical name and shape of every tensor of a tower."""
-    with torch.device("meta"):  # shapes without memory
-        tower = (
-            SiglipVisionModel(config)
-            if isinstance(config, SiglipVisionConfig)
-            else CLIPVisionModel(config)
-        )
+    tower = empty_tower(config)
     return {f"vision_tower.{name}": tuple(p.shape) for name, p in tower.named_parameters()}

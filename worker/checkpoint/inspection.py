@@ -69,6 +69,16 @@ def _facts(
         f"{text.norm}{' (stored less 1)' if text.norm_offset else ''}, "
         f"{rotated} of {text.head_dim} dimensions",
     )
+    biases = [
+        words
+        for has, words in (
+            (text.qkv_bias, "queries, keys and values"),
+            (text.output_bias, "attention's output"),
+            (text.mlp_bias, "mlp"),
+        )
+        if has
+    ]
+    yield "biases", ", ".join(biases) or "none"
     yield "vocabulary", f"{text.vocab_size}{', tied' if text.ties_embeddings else ''}"
     yield "tokenizer", f"{num_ids} ids, ends with {list(profile.eos_token_ids)}"
     yield "context", f"{profile.context_tokens} tokens"
@@ -104,9 +114,13 @@ def rank_parameters(shape: LlavaShape, num_ranks: int) -> int:
     matrices += hidden * split.ffn_size * (3 if text.gated else 2)
     vocabulary = 2 * hidden * padded_vocab_size(text.vocab_size, num_ranks)  # tied or not
     norms = (2 * text.num_layers + 1) * hidden * (1 if text.norm == "rmsnorm" else 2)
-    used = shape.vision.tower.to_dict() | {"num_hidden_layers": shape.vision.num_layers_used}
-    tower = tower_shapes(type(shape.vision.tower).from_dict(used))
-    media = tower | projector_shapes(shape.vision, hidden)
+    all_linear = text.output_bias or text.mlp_bias  # megatron has the rest as zeros then
+    if text.qkv_bias or all_linear:
+        matrices += query_size + 2 * kv_size
+    if all_linear:
+        matrices += split.ffn_size * (2 if text.gated else 1)
+        norms += 2 * text.num_layers * hidden  # not divided either
+    media = tower_shapes(shape.vision.used_tower) | projector_shapes(shape.vision, hidden)
     divided = (text.num_layers * matrices + vocabulary) // num_ranks
     return divided + norms + sum(prod(size) for size in media.values())
 

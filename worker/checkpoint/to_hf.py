@@ -17,7 +17,7 @@ from neva.errors import ConfigError
 from neva.local_model import LocalModel
 from neva.model_profile import ModelProfile
 from neva.nemo_config import NemoConfig
-from neva.nemo_profile import read_nemo_tokenizer_file
+from neva.nemo_tokenizer import read_nemo_tokenizer_file
 from neva.reasons import Reason
 from neva.tokens import TOKENIZER_FILE
 from worker.checkpoint.base import Checkpoint

@@ -79,6 +79,17 @@ class VisionShape:
     projector: ProjectorKind = "mlp2x_gelu"
 
     @property
+    def used_tower(self) -> TowerConfig:
+        """The part that is computed: up to the layer used, without SigLIP's pooling head."""
+        used = {**self.tower.to_dict(), "num_hidden_layers": self.num_layers_used}
+        found: TowerConfig
+        if isinstance(self.tower, SiglipVisionConfig):
+            found = SiglipVisionConfig.from_dict(used | {"vision_use_head": False})
+        else:
+            found = CLIPVisionConfig.from_dict(used)
+        return found
+
+    @property
     def tokens_per_frame(self) -> int:
         side = self.image_size // self.patch_size
         if self.projector == "mlp_downsample":

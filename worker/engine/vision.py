@@ -9,12 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from transformers import (
-    CLIPVisionConfig,
-    CLIPVisionModel,
-    SiglipVisionConfig,
-    SiglipVisionModel,
-)
 from transformers.activations import QuickGELUActivation
 
 from neva.errors import RowError
@@ -26,8 +20,7 @@ from worker.engine.distributed import Ranks, first_errors, gather_all
 from worker.engine.progress import Progress
 from worker.engine.projector import Projector
 from worker.engine.protocol import MediaRef
-
-Tower = CLIPVisionModel | SiglipVisionModel
+from worker.engine.tower import Tower, empty_tower, last_layer
 
 
 class VisionEncoder:
@@ -102,7 +95,8 @@ class VisionEncoder:
     def _features(self, pixels: torch.Tensor) -> torch.Tensor:
         """pixels (frames, 3, H, W) -> (frames, tokens_per_frame, hidden)"""
         pixels = to_device(pixels, self._ranks.device, self._dtype)
-        hidden = _last_layer(self._tower, pixels)
+        # The tower ends with the layer that the features are taken from.
+        hidden = last_layer(self._tower, pixels)
         projected: torch.Tensor = self._projector(hidden[:, self.shape.num_dropped :])
         return projected
 
@@ -154,19 +148,6 @@ def build_vision_encoder(
     return VisionEncoder(vision, tower, projector, ranks, progress)
 
 
-def _last_layer(tower: Tower, pixels: torch.Tensor) -> torch.Tensor:
-    """What the tower's last layer gives, which is the one that the features are taken from.
-
-    No final norm: CLIP's output has none, SigLIP's would.
-    """
-    if isinstance(tower, SiglipVisionModel):
-        embedded = tower.embeddings(pixels)
-        hidden: torch.Tensor = tower.encoder(inputs_embeds=embedded).last_hidden_state
-    else:
-        hidden = tower(pixel_values=pixels).last_hidden_state
-    return hidden
-
-
 class _QuickGelu(nn.Module):
     """CLIP's x sigmoid(1.702 x), written over x, which is as large as all the rest of a layer."""
 
@@ -177,14 +158,7 @@ class _QuickGelu(nn.Module):
 def _load_tower(
     shape: VisionShape, weights: Weights, dtype: torch.dtype, device: torch.device
 ) -> Tower:
-    used = {**shape.tower.to_dict(), "num_hidden_layers": shape.num_layers_used}
-    tower: Tower
-    with torch.device("meta"):  # no time spent on random weights
-        if isinstance(shape.tower, SiglipVisionConfig):
-            used["vision_use_head"] = False  # it makes one vector of a whole picture
-            tower = SiglipVisionModel(SiglipVisionConfig.from_dict(used))
-        else:
-            tower = CLIPVisionModel(CLIPVisionConfig.from_dict(used))
+    tower = empty_tower(shape.used_tower)  # no time spent on random weights
     buffers = [name for name, _ in tower.named_buffers()]
     if buffers != ["embeddings.position_ids"]:
         raise RuntimeError(f"this version of transformers has other buffers in towers: {buffers}")

@@ -21,6 +21,15 @@ from worker.engine.protocol import GenerateRequest
 
 __all__ = ["one_thread", "pool"]
 
+LLAMA_3_ROPE = {
+    "rope_type": "llama3",
+    "rope_theta": 10000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -58,6 +67,24 @@ def nemotron(tmp_path_factory: pytest.TempPathFactory) -> Origin:
     """LayerNorm with weights less 1 and biases, squared ReLU, half of each head rotated."""
     directory = tmp_path_factory.mktemp("nemotron")
     model = make_llava(directory / "hf", num_kv_heads=2, text_model="nemotron")
+    return make_origin(directory, model)
+
+
+@pytest.fixture(scope="session")
+def qwen(tmp_path_factory: pytest.TempPathFactory) -> Origin:
+    """Biases on queries, keys and values, Llama 3.1's rotary scaling, a SigLIP tower."""
+    directory = tmp_path_factory.mktemp("qwen")
+    model = make_llava(
+        directory / "hf", text_model="qwen2", tower="siglip", rope_parameters=LLAMA_3_ROPE
+    )
+    return make_origin(directory, model)
+
+
+@pytest.fixture(scope="session")
+def biased(tmp_path_factory: pytest.TempPathFactory) -> Origin:
+    """Biases on every matrix."""
+    directory = tmp_path_factory.mktemp("biased")
+    model = make_llava(directory / "hf", num_kv_heads=4, attention_bias=True, mlp_bias=True)
     return make_origin(directory, model)
 
 

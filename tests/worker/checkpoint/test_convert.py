@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,14 +13,27 @@ from safetensors.torch import load_file
 from neva.errors import ConfigError
 from neva.local_model import LocalModel
 from neva.reasons import Reason
-from tests.worker.checkpoint.conftest import Origin
+from tests.worker.checkpoint.conftest import LLAMA_3_ROPE, Origin
 from tests.worker.checkpoint.test_nemo_layouts import MAX_LOGIT_DIFFERENCE, difference
 from tests.worker.engine.models import make_llava
 from tests.worker.engine.ranks import RankPool
+from worker.checkpoint.hf_llava_config import read_llava_shape
 from worker.checkpoint.hf_llava_layout import canonical_name
 from worker.checkpoint.nemo_output import WeightsFormat
 from worker.checkpoint.to_hf import convert_to_hf
 from worker.checkpoint.to_nemo import NemoPaths, convert_to_nemo
+
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "qwen2, siglip": {"text_model": "qwen2", "tower": "siglip"},
+    "biases, llama 3 rotary": {
+        "attention_bias": True,
+        "mlp_bias": True,
+        "rope_parameters": LLAMA_3_ROPE,
+    },
+    "linear rotary": {
+        "rope_parameters": {"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0}
+    },
+}
 
 FORMATS: tuple[WeightsFormat, ...] = ("torch_dist", "legacy")
 
@@ -53,6 +67,37 @@ def test_there_and_back_is_bit_exact(
     assert returned.tokenizer().vocab_size == LocalModel(source.directory).tokenizer().vocab_size
     if apart:
         assert paths.model.stat().st_size < 200_000  # the projector alone
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_other_architectures_come_back_bit_exact(architecture: str, tmp_path: Path) -> None:
+    source = make_llava(tmp_path / "hf", dtype=torch.bfloat16, **ARCHITECTURES[architecture])
+    paths = NemoPaths(tmp_path / "model.nemo", tmp_path / "tower")
+    convert_to_nemo(source.directory, paths, "torch_dist", "v1")
+    convert_to_hf(LocalModel(paths.model, None, paths.vision), tmp_path / "back")
+    before, after = weights_of(source.directory), weights_of(tmp_path / "back")
+    assert before.keys() == after.keys()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    assert LocalModel(tmp_path / "back").profile() == LocalModel(source.directory).profile()
+    shapes = [read_llava_shape(path) for path in (source.directory, tmp_path / "back")]
+    assert shapes[0].language == shapes[1].language
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"rope_parameters": LLAMA_3_ROPE | {"factor": 32.0}}, "'llama3' with its numbers"),
+        ({"mlp_bias": True}, "or on the MLP alone"),
+    ],
+)
+def test_what_nemo_has_not_is_refused(options: dict[str, Any], words: str, tmp_path: Path) -> None:
+    source = make_llava(tmp_path / "hf", **options)
+    with pytest.raises(ConfigError, match=words) as raised:
+        convert_to_nemo(
+            source.directory, NemoPaths(tmp_path / "m.nemo", tmp_path / "tower"), "legacy", "v1"
+        )
+    assert raised.value.reason is Reason.UNSUPPORTED_MODEL
+    assert [path.name for path in tmp_path.iterdir()] == ["hf"]
 
 
 @pytest.mark.parametrize("pool", [2], indirect=True)

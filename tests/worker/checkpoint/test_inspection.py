@@ -45,7 +45,7 @@ def test_what_is_wrong_is_said_in_one_line(llama: Origin, tmp_path: Path) -> Non
     assert "missing decoder.final_layernorm.weight" in done.output
 
 
-@pytest.mark.parametrize("name", ["llama", "nemotron"])
+@pytest.mark.parametrize("name", ["llama", "nemotron", "qwen", "biased"])
 def test_memory_is_reckoned_as_the_ranks_hold_it(
     name: str, pool: RankPool, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

@@ -13,41 +13,13 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from neva.local_model import LocalModel
 from neva.nemo_config import NemoConfig
 from neva.reasons import Reason
-from tests.worker.checkpoint.conftest import Origin, make_origin
+from tests.worker.checkpoint.conftest import LLAMA_3_ROPE, Origin
 from tests.worker.checkpoint.nemo_writer import write_tower
 from tests.worker.checkpoint.test_nemo_layouts import MAX_LOGIT_DIFFERENCE, difference, nemo_of
 from tests.worker.checkpoint.test_nemo_parts import opening
-from tests.worker.engine.models import make_llava
 from tests.worker.engine.ranks import RankPool
 from worker.checkpoint.inspection import inspect_model
 from worker.checkpoint.nemo_rotary import inverse_frequencies
-
-LLAMA_3_ROPE = {
-    "rope_type": "llama3",
-    "rope_theta": 10000.0,
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 8192,
-}
-
-
-@pytest.fixture(scope="session")
-def qwen(tmp_path_factory: pytest.TempPathFactory) -> Origin:
-    """Biases on queries, keys and values, Llama 3.1's rotary scaling, a SigLIP tower."""
-    directory = tmp_path_factory.mktemp("qwen")
-    model = make_llava(
-        directory / "hf", text_model="qwen2", tower="siglip", rope_parameters=LLAMA_3_ROPE
-    )
-    return make_origin(directory, model)
-
-
-@pytest.fixture(scope="session")
-def biased(tmp_path_factory: pytest.TempPathFactory) -> Origin:
-    """Biases on every matrix."""
-    directory = tmp_path_factory.mktemp("biased")
-    model = make_llava(directory / "hf", num_kv_heads=4, attention_bias=True, mlp_bias=True)
-    return make_origin(directory, model)
 
 
 @pytest.mark.parametrize("pool", [1, 2], indirect=True)
@@ -104,7 +76,9 @@ def test_a_siglip_has_steps_of_its_own_and_no_class_token(qwen: Origin, tmp_path
     profile = model.profile()
     assert (profile.resize_mode, profile.tokens_per_frame) == ("exact", 16)
     assert profile.image_mean == profile.image_std == (0.5, 0.5, 0.5)
-    assert dict(inspect_model(model, "bf16").facts)["tower"].startswith("SigLIP, hidden 64")
+    facts = dict(inspect_model(model, "bf16").facts)
+    assert facts["tower"].startswith("SigLIP, hidden 64")
+    assert facts["biases"] == "queries, keys and values"
 
     nemo.config["mm_cfg"]["vision_encoder"]["class_token_length"] = 1
     error = opening(nemo.write(tmp_path / "other"), qwen.tower)

@@ -19,11 +19,13 @@ MAX_LOGIT_DIFFERENCE = 1e-5
 LAYOUTS: dict[str, dict[str, Any]] = {
     "single rank": {"layout": "single"},
     "mp_rank of 2": {"layout": "mp_rank", "tp": 2},
+    "mp_rank of 2, legacy names": {"layout": "mp_rank", "tp": 2, "names": "legacy"},
     "mp_rank of 4, local names": {"layout": "mp_rank", "tp": 4, "names": "local"},
     "tp 2 pp 3, legacy names": {"layout": "tp_pp", "tp": 2, "pp": 3, "names": "legacy"},
     "tp 1 pp 3": {"layout": "tp_pp", "pp": 3},
     "torch_dist": {"layout": "torch_dist"},
     "torch_dist of 2": {"layout": "torch_dist", "tp": 2},
+    "torch_dist of 4, local names": {"layout": "torch_dist", "tp": 4, "names": "local"},
     "zarr of 4": {"layout": "zarr", "tp": 4},
     "zarr, legacy names": {"layout": "zarr", "names": "legacy"},
 }

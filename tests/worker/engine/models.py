@@ -63,6 +63,7 @@ def make_llava(
     exist_ok: bool = False,
     text_model: TextModel = "llama",
     tower: Literal["clip", "siglip"] = "clip",
+    vision_feature_layer: int = -2,
     **text_overrides: Any,
 ) -> TinyLlava:
     """Save a random model with everything a Hugging Face LLaVA directory has."""
@@ -91,6 +92,7 @@ def make_llava(
             }
         ),
         image_token_index=vocab_size - 1,
+        vision_feature_layer=vision_feature_layer,
         vision_feature_select_strategy="default" if tower == "clip" else "full",
     )
     model: Any = LlavaForConditionalGeneration(config)

@@ -19,6 +19,7 @@ from tests.worker.engine.models import TinyLlava, make_request, reference_answer
 from tests.worker.engine.rank_functions import Setup, last_logits
 from tests.worker.engine.ranks import RankPool
 from worker.checkpoint.hf_llava import open_llava
+from worker.checkpoint.hf_llava_config import read_llava_shape
 
 Tensors = dict[str, torch.Tensor]
 
@@ -83,7 +84,6 @@ def published_names(tensors: Tensors) -> Tensors:
     return renamed
 
 
-@pytest.mark.parametrize("pool", [2], indirect=True)
 def test_old_names_and_several_files_load_the_same_model(
     pool: RankPool, model: TinyLlava, directory: Path, tmp_path: Path
 ) -> None:
@@ -102,6 +102,37 @@ def test_old_names_and_several_files_load_the_same_model(
     expected, _ = reference_answer(model, request)
     found = pool.run(last_logits, Setup(directory), request)[0]
     assert float(np.abs(found - expected.numpy()).max()) <= 1e-5
+
+
+@pytest.mark.parametrize("pool", [2], indirect=True)
+def test_a_stored_head_goes_before_a_tied_embedding(
+    pool: RankPool, model: TinyLlava, directory: Path, tmp_path: Path
+) -> None:
+    """As in transformers, which ties only what is missing or equal."""
+    change_config(directory, tie_word_embeddings=True, text_config__tie_word_embeddings=True)
+    request = make_request("row", 9, media=write_media(tmp_path / "video", 2, seed=1))
+    expected, _ = reference_answer(model, request)
+    found = pool.run(last_logits, Setup(directory), request)[0]
+    assert float(np.abs(found - expected.numpy()).max()) <= 1e-5
+
+
+def test_rotary_scaling_is_read_under_its_old_name(directory: Path) -> None:
+    """`rope_theta` and `rope_scaling`, as transformers before 5 wrote them."""
+    scaling = {
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64,
+    }
+    change_config(directory, text_config__rope_parameters={"rope_theta": 5e5, **scaling})
+    expected = read_llava_shape(directory).language
+    config = json.loads((directory / "config.json").read_text())
+    del config["text_config"]["rope_parameters"]
+    config["text_config"] |= {"rope_theta": 5e5, "rope_scaling": scaling}
+    (directory / "config.json").write_text(json.dumps(config))
+    assert read_llava_shape(directory).language == expected
+    assert expected.inverse_frequencies[-1] < 5e5 ** (-14 / 16) / 7
 
 
 # ---- wrong tensors ----
@@ -169,12 +200,12 @@ def test_every_part_of_the_architecture_that_is_not_supported_is_named(directory
         directory,
         projector_hidden_act="relu",
         vision_feature_layer=[-2, -5],
-        text_config__attention_bias=True,
+        text_config__rope_parameters={"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0},
         text_config__hidden_act="gelu",
     )
     error = refusal(directory)
     assert error.reason == Reason.UNSUPPORTED_MODEL
-    for part in ("projector_hidden_act", "vision_feature_layer", "attention_bias", "hidden_act"):
+    for part in ("projector_hidden_act", "vision_feature_layer", "dynamic", "hidden_act"):
         assert part in error.message
 
 
@@ -182,8 +213,13 @@ def test_every_part_of_the_architecture_that_is_not_supported_is_named(directory
     ("changes", "words"),
     [
         ({"model_type": "llava_next"}, "llava_next"),
-        ({"text_config__model_type": "qwen2"}, "qwen2"),
-        ({"vision_config__model_type": "siglip_vision_model"}, "siglip"),
+        ({"text_config__model_type": "gemma"}, "gemma"),
+        (
+            {"text_config__model_type": "mistral", "text_config__sliding_window": 100},
+            "sliding_window 100",
+        ),
+        ({"vision_config__model_type": "siglip2_vision_model"}, "siglip2"),
+        ({"vision_config__model_type": "dinov2"}, "dinov2"),
         ({"vision_feature_layer": -5}, "vision_feature_layer -5"),
         (
             {

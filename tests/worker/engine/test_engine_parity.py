@@ -137,6 +137,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "qwen2": {"text_model": "qwen2", "num_kv_heads": 1},
     "mistral": {"text_model": "mistral", "sliding_window": None, "head_dim": 32},
     "siglip": {"tower": "siglip"},
+    "the last layer of a siglip": {"tower": "siglip", "vision_feature_layer": -1},
 }
 
 

@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from neva.media_rules import MediaRules
+from neva.model_profile import ColorOrder
 from neva.store import open_store
-from tests.worker.media.videos import write_video
+from tests.neva.test_row_prompt import NEMO
+from tests.worker.media.videos import write_solid_video, write_video
 from worker.media.prepare import MediaPreparer, PreparedMedia
+from worker.media.preprocess import from_profile
 
 VIDEO = MediaRules("video", 8, None, "rgb")
 
@@ -69,3 +72,32 @@ def test_an_image_is_a_clip_of_one_frame(preparer: MediaPreparer, tmp_path: Path
     assert media.frames == (0,)
     assert media.ref.shape == (1, 3, 10, 20)
     assert pixels_of(media)[0, :, 0, 0].tolist() == [250, 10, 9]
+
+
+@pytest.mark.parametrize(
+    ("color_order", "expected"), [("bgr", (8, 9, 248)), ("rgb", (248, 9, 8))], ids=["rc0", "rc1"]
+)
+def test_a_red_video_reaches_the_tower_in_the_originals_colours(
+    preparer: MediaPreparer,
+    tmp_path: Path,
+    color_order: ColorOrder,
+    expected: tuple[int, int, int],
+) -> None:
+    """Values of the original; which ones a codec gives differs a little."""
+    write_solid_video(tmp_path / "media" / "red.mp4", 8, (250, 10, 10))
+    rules = replace(VIDEO, color_order=color_order)
+    pixels = pixels_of(replace(preparer, rules=rules).prepare("red.mp4"))
+    for channel, value in enumerate(expected):
+        np.testing.assert_allclose(pixels[:, channel], value, atol=4)
+
+
+def test_eight_frames_and_one_image_have_the_originals_shapes(
+    preparer: MediaPreparer, tmp_path: Path
+) -> None:
+    """(1, 1, frames, 3, 224, 224) there; the leading ones are always 1."""
+    write_video(tmp_path / "media" / "a.mp4", 30)
+    Image.new("RGB", (320, 240), (255, 255, 255)).save(tmp_path / "media" / "a.png")
+    at_224 = replace(preparer, preprocess=from_profile(NEMO))
+    assert at_224.prepare("a.mp4").ref.shape == (8, 3, 224, 224)
+    image_rules = MediaRules("image", 1, None, "rgb")
+    assert replace(at_224, rules=image_rules).prepare("a.png").ref.shape == (1, 3, 224, 224)

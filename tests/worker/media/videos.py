@@ -67,6 +67,18 @@ def write_video(
     return path
 
 
+def write_solid_video(path: Path, num_frames: int, rgb: tuple[int, int, int]) -> Path:
+    """Frames of one colour."""
+    picture = np.full((HEIGHT, WIDTH, 3), rgb, np.uint8)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=24)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        for _ in range(num_frames):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
 def write_audio_only(path: Path) -> Path:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("aac", rate=44_100)
