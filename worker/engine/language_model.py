@@ -126,7 +126,7 @@ class LanguageModel:
         progress: Progress,
     ) -> None:
         self._model = model
-        self._pipeline = pipeline
+        self.pipeline = pipeline
         self._hidden_size = shape.hidden_size
         self._dtype = dtype
         self._device = device
@@ -154,7 +154,7 @@ class LanguageModel:
 
     def embed(self, token_ids: Sequence[int]) -> torch.Tensor:
         """Embeddings (tokens, hidden); behind the first stage only their shape (device meta)."""
-        if not self._pipeline.is_first:
+        if not self.pipeline.is_first:
             return torch.empty(
                 (len(token_ids), self._hidden_size), dtype=self._dtype, device="meta"
             )
@@ -173,7 +173,7 @@ class LanguageModel:
         # One number a prefix: a sum is finite only if all of it is.
         sums = torch.zeros(len(slots), device=self._device)
         num_rows, num_tokens, _ = embeddings.shape
-        num_stages = self._pipeline.num_stages
+        num_stages = self.pipeline.num_stages
         for rows in row_parts(num_rows, num_tokens, num_stages):
             for tokens in token_parts(num_tokens, num_stages):
                 context = PrefixContext(
@@ -186,7 +186,7 @@ class LanguageModel:
                 )
                 hidden = self._run(embeddings[rows, tokens], context)
                 sums[rows] += hidden.sum(dim=(0, 2), dtype=torch.float32)
-        finite = self._pipeline.tell(sums.isfinite().to("cpu", torch.uint8))
+        finite = self.pipeline.tell(sums.isfinite().to("cpu", torch.uint8))
         return [bool(flag) for flag in finite.tolist()]
 
     def prefill_rows(
@@ -199,7 +199,7 @@ class LanguageModel:
         """
         last = []
         num_rows, num_tokens, _ = embeddings.shape
-        for rows in row_parts(num_rows, num_tokens, self._pipeline.num_stages):
+        for rows in row_parts(num_rows, num_tokens, self.pipeline.num_stages):
             context = RowContext(self.cache, self._rotary, batch.part(rows), self._dtype)
             hidden = self._run(embeddings[rows], context)
             places = torch.tensor(last_places[rows], device=self._device)
@@ -216,18 +216,18 @@ class LanguageModel:
 
     def _run(self, embeddings: torch.Tensor, context: PrefixContext | RowContext) -> torch.Tensor:
         # megatron: (tokens, rows, hidden)
-        if self._pipeline.is_first:
+        if self.pipeline.is_first:
             hidden = embeddings.transpose(0, 1).contiguous()
         else:
-            hidden = self._pipeline.receive(embeddings.transpose(0, 1).shape)
+            hidden = self.pipeline.receive(embeddings.transpose(0, 1).shape)
         hidden = run_layers(self._model.decoder, hidden, context, self._progress)
-        if not self._pipeline.is_last:
-            self._pipeline.send(hidden)
+        if not self.pipeline.is_last:
+            self.pipeline.send(hidden)
         return hidden
 
     def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """hidden: (rows, hidden), before the final norm. Before the last stage a mere shape."""
-        if not self._pipeline.is_last:
+        if not self.pipeline.is_last:
             return torch.empty((hidden.size(0), 0), device="meta")
         hidden = self._model.decoder.final_layernorm(hidden)
         logits: torch.Tensor = self._model.output_layer(hidden[None])[0][0]
