@@ -36,7 +36,10 @@ class Settings(BaseSettings):
     drain_s: float = Field(20.0, gt=0, description="Time a stopping worker has to flush.")
     engine_start_s: float = Field(1800.0, gt=0, description="Longest load of a checkpoint.")
     engine_hang_s: float = Field(
-        120.0, gt=0, description="Longest time of one layer or vision pass; then it is restarted."
+        120.0,
+        gt=0,
+        description="Longest time of one layer, one vision pass or the other pipeline stages' part"
+        " of one pass; then it is restarted.",
     )
     kv_cache_bytes: int | None = Field(
         None, gt=0, description="Keys and values on each rank; none takes a share of what is free."

@@ -30,6 +30,7 @@ class JobFolder:
 
     folder: Path
     tensor_parallel_size: int = 1
+    pipeline_parallel_size: int = 1
     max_rows: int = 6
     inference: dict[str, Any] = field(default_factory=dict)
     spec: dict[str, Any] = field(default_factory=dict)
@@ -63,6 +64,7 @@ class JobFolder:
             "model": {
                 "uri": str(DEMO_MODEL),
                 "tensorParallelSize": self.tensor_parallel_size,
+                "pipelineParallelSize": self.pipeline_parallel_size,
                 "precision": "fp32",
             },
             "input": {"prompts": f"{base}prompts.jsonl", "mediaBasePath": f"{base}videos/"},

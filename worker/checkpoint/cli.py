@@ -45,15 +45,19 @@ def inspect(
     base_model: BaseOption = None,
     vision_encoder: VisionOption = None,
     precision: Annotated[Precision, typer.Option(help="To reckon memory with.")] = Precision.BF16,
+    pipeline_parallel_size: Annotated[
+        int, typer.Option(min=1, help="To reckon memory with: that of the largest stage.")
+    ] = 1,
 ) -> None:
     """Say what a model is and what it needs, without loading its weights."""
     with _errors_to_the_terminal(), _local(model, base_model, vision_encoder) as local:
-        found = inspect_model(local, precision.value)
+        found = inspect_model(local, precision.value, pipeline_parallel_size)
+        stages = f", PP {pipeline_parallel_size}" if pipeline_parallel_size > 1 else ""
         for name, words in found.facts:
             typer.echo(f"{name:<16}{words}")
         for size, num_bytes in found.weight_bytes_per_rank.items():
             typer.echo(
-                f"{f'memory, TP {size}':<16}{num_bytes / 2**30:.2f} GiB a rank and "
+                f"{f'memory, TP {size}{stages}':<16}{num_bytes / 2**30:.2f} GiB a rank and "
                 f"{found.kv_bytes_per_token[size]} bytes a cached token ({precision.value})"
             )
 

@@ -14,7 +14,7 @@ from worker.checkpoint.nemo_names import projector_shapes
 from worker.checkpoint.open import open_checkpoint
 from worker.engine.architecture import LanguageShape, LlavaShape, VisionShape
 from worker.engine.language_model import padded_vocab_size
-from worker.engine.split import split_over
+from worker.engine.split import Stage, split_over, stage_of
 
 BYTES_OF_PRECISION = {"fp32": 4, "bf16": 2, "fp16": 2}
 _SIZES = (1, 2, 4, 8)
@@ -26,8 +26,8 @@ class Inspection:
 
     Attributes:
         facts: (name, words), in the order to be shown.
-        weight_bytes_per_rank: by tensor parallel size.
-        kv_bytes_per_token: of one rank's cache, by tensor parallel size.
+        weight_bytes_per_rank: by tensor parallel size, of the stage that has most.
+        kv_bytes_per_token: of one rank's cache, by tensor parallel size, of the largest stage.
     """
 
     facts: tuple[tuple[str, str], ...]
@@ -35,8 +35,10 @@ class Inspection:
     kv_bytes_per_token: dict[int, int]
 
 
-def inspect_model(model: LocalModel, precision: str) -> Inspection:
+def inspect_model(model: LocalModel, precision: str, num_stages: int = 1) -> Inspection:
     """Open and check the model without loading a weight.
+
+    num_stages: pipeline parallel size to reckon memory with.
 
     Raises:
         ConfigError: all that `open_checkpoint` and the profile complain about.
@@ -44,11 +46,18 @@ def inspect_model(model: LocalModel, precision: str) -> Inspection:
     profile, tokenizer = model.profile(), model.tokenizer()
     with open_checkpoint(model) as checkpoint:
         shape = checkpoint.shape
+        num_layers = shape.language.num_layers
+        stages = [stage_of(num_layers, n, num_stages) for n in range(num_stages)]
         num_bytes = BYTES_OF_PRECISION[precision]
         return Inspection(
             facts=tuple(_facts(model, profile, checkpoint, tokenizer.vocab_size)),
-            weight_bytes_per_rank={n: num_bytes * rank_parameters(shape, n) for n in _SIZES},
-            kv_bytes_per_token={n: num_bytes * _kv_values(shape.language, n) for n in _SIZES},
+            weight_bytes_per_rank={
+                n: num_bytes * max(rank_parameters(shape, n, stage) for stage in stages)
+                for n in _SIZES
+            },
+            kv_bytes_per_token={
+                n: num_bytes * _kv_values(shape.language, n, stages[0]) for n in _SIZES
+            },
         )
 
 
@@ -103,8 +112,11 @@ def _tower_words(vision: VisionShape, model: LocalModel) -> str:
     )
 
 
-def rank_parameters(shape: LlavaShape, num_ranks: int) -> int:
-    """Numbers that one rank holds: its part of the language model, the whole media part."""
+def rank_parameters(shape: LlavaShape, num_ranks: int, stage: Stage) -> int:
+    """Numbers that one rank holds: its part of the language model, the whole media part.
+
+    num_ranks: those that share each layer.
+    """
     text = shape.language
     hidden = text.hidden_size
     split = split_over(text, num_ranks)
@@ -112,19 +124,22 @@ def rank_parameters(shape: LlavaShape, num_ranks: int) -> int:
     kv_size = split.num_kv_heads * text.head_dim
     matrices = hidden * (2 * query_size + 2 * kv_size)
     matrices += hidden * split.ffn_size * (3 if text.gated else 2)
-    vocabulary = 2 * hidden * padded_vocab_size(text.vocab_size, num_ranks)  # tied or not
-    norms = (2 * text.num_layers + 1) * hidden * (1 if text.norm == "rmsnorm" else 2)
+    # Embedding and output layer, tied or not.
+    vocabulary = hidden * padded_vocab_size(text.vocab_size, num_ranks)
+    vocabulary *= stage.is_first + stage.is_last
+    num_layers = len(stage.layers)
+    norms = (2 * num_layers + stage.is_last) * hidden * (1 if text.norm == "rmsnorm" else 2)
     all_linear = text.output_bias or text.mlp_bias  # megatron has the rest as zeros then
     if text.qkv_bias or all_linear:
         matrices += query_size + 2 * kv_size
     if all_linear:
         matrices += split.ffn_size * (2 if text.gated else 1)
-        norms += 2 * text.num_layers * hidden  # not divided either
+        norms += 2 * num_layers * hidden  # not divided either
     media = tower_shapes(shape.vision.used_tower) | projector_shapes(shape.vision, hidden)
-    divided = (text.num_layers * matrices + vocabulary) // num_ranks
+    divided = (num_layers * matrices + vocabulary) // num_ranks
     return divided + norms + sum(prod(size) for size in media.values())
 
 
-def _kv_values(shape: LanguageShape, num_ranks: int) -> int:
+def _kv_values(shape: LanguageShape, num_ranks: int, stage: Stage) -> int:
     heads = split_over(shape, num_ranks).local_kv_heads
-    return 2 * shape.num_layers * heads * shape.head_dim
+    return 2 * len(stage.layers) * heads * shape.head_dim

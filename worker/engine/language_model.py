@@ -130,7 +130,7 @@ class LanguageModel:
         progress: Progress,
     ) -> None:
         self._model = model
-        self._pipeline = pipeline
+        self.pipeline = pipeline
         self._hidden_size = shape.hidden_size
         self._dtype = dtype
         self._device = device
@@ -158,7 +158,7 @@ class LanguageModel:
 
     def embed(self, token_ids: Sequence[int]) -> torch.Tensor:
         """Embeddings (tokens, hidden); behind the first stage only their shape (device meta)."""
-        if not self._pipeline.is_first:
+        if not self.pipeline.is_first:
             return torch.empty(
                 (len(token_ids), self._hidden_size), dtype=self._dtype, device="meta"
             )
@@ -181,8 +181,8 @@ class LanguageModel:
             *self._prefix_segments(prefixes, sums),
             *self._row_segments(rows),
         ]
-        passes = [segments] if self._pipeline.num_stages == 1 else [[s] for s in segments]
-        last_layer = len(self._model.decoder.layers) - 1 if self._pipeline.is_last else None
+        passes = [segments] if self.pipeline.num_stages == 1 else [[s] for s in segments]
+        last_layer = len(self._model.decoder.layers) - 1 if self.pipeline.is_last else None
         wanted = []
         for segments_together in passes:
             context = PassContext(segments_together, last_layer, self._device)
@@ -191,19 +191,19 @@ class LanguageModel:
                 wanted.append(hidden)
         if not wanted:
             logits = torch.empty((0, 0), device=self._device)
-        elif not self._pipeline.is_last:
+        elif not self.pipeline.is_last:
             logits = torch.empty((sum(len(work.last_places) for work in rows), 0), device="meta")
         else:
             logits = self._logits(torch.cat(wanted) if len(wanted) > 1 else wanted[0])
         finite: list[int] = []
         if prefixes:
-            finite = self._pipeline.tell(sums.isfinite().to("cpu", torch.uint8)).tolist()
+            finite = self.pipeline.tell(sums.isfinite().to("cpu", torch.uint8)).tolist()
         return [bool(flag) for flag in finite], logits
 
     def _prefix_segments(
         self, prefixes: Sequence[PrefixWork], sums: torch.Tensor
     ) -> Iterator[PrefixSegment]:
-        num_stages = self._pipeline.num_stages
+        num_stages = self.pipeline.num_stages
         num_before = 0
         for work in prefixes:
             num_rows, num_tokens, _ = work.embeddings.shape
@@ -224,18 +224,18 @@ class LanguageModel:
     def _row_segments(self, rows: Sequence[RowWork]) -> Iterator[RowSegment]:
         for work in rows:
             num_rows, num_tokens, _ = work.embeddings.shape
-            for part in row_parts(num_rows, num_tokens, self._pipeline.num_stages):
+            for part in row_parts(num_rows, num_tokens, self.pipeline.num_stages):
                 context = RowContext(self.cache, self._rotary, work.batch.part(part), self._dtype)
                 yield RowSegment(work.embeddings[part], context, work.last_places[part])
 
     def _run(self, context: PassContext) -> torch.Tensor:
-        if self._pipeline.is_first:
+        if self.pipeline.is_first:
             hidden = context.hidden()
         else:
-            hidden = self._pipeline.receive((context.num_tokens, 1, self._hidden_size))
+            hidden = self.pipeline.receive((context.num_tokens, 1, self._hidden_size))
         hidden = run_layers(self._model.decoder, hidden, context, self._progress)
-        if not self._pipeline.is_last:
-            self._pipeline.send(hidden)
+        if not self.pipeline.is_last:
+            self.pipeline.send(hidden)
         return hidden
 
     def _logits(self, hidden: torch.Tensor) -> torch.Tensor:

@@ -35,7 +35,9 @@ class EngineWatchdog:
         limit_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """limit_s: longest time that one piece of work (a layer, a vision pass) may take."""
+        """limit_s: longest time that one piece of work may take: a layer, a vision pass, what the
+        other pipeline stages have to do of one pass (progress is counted in the first one).
+        """
         self._source = source
         self._generation = generation
         self._limit_s = limit_s

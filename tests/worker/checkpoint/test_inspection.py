@@ -55,3 +55,22 @@ def test_memory_is_reckoned_as_the_ranks_hold_it(
     held = pool.run(num_parameters, Setup(directory, vision_encoder=origin.tower))
     expected = found.weight_bytes_per_rank[len(held)]
     assert held[0] * torch.float32.itemsize == expected
+
+
+def test_memory_of_stages_is_that_of_the_largest(llama: Origin, tmp_path: Path) -> None:
+    directory = llama.nemo().write(tmp_path / "nemo")
+    found = inspect_model(LocalModel(directory, vision=llama.tower), "fp32", num_stages=2)
+    whole = inspect_model(LocalModel(directory, vision=llama.tower), "fp32")
+    stages = RankPool(2, tmp_path, num_stages=2)
+    try:
+        held = stages.run(num_parameters, Setup(directory, vision_encoder=llama.tower))
+    finally:
+        stages.close()
+    assert max(held) * torch.float32.itemsize == found.weight_bytes_per_rank[1]
+    assert found.kv_bytes_per_token[1] * 3 == whole.kv_bytes_per_token[1] * 2  # 2 layers of 3
+    command = [str(directory), "--vision-encoder", str(llama.tower), "--pipeline-parallel-size"]
+    done = runner.invoke(inspect_app, [*command, "2"])
+    assert "memory, TP 4, PP 2" in done.output
+    done = runner.invoke(inspect_app, [*command, "4"])
+    assert done.exit_code == 2
+    assert "the model has 3 layers, fewer than one a stage" in done.output

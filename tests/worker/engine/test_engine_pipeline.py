@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tests.worker.engine.models import (
     TinyLlava,
@@ -243,8 +244,6 @@ def test_numbers_that_are_not_finite_are_noticed_wherever_they_arise(
     staged: RankPool, requests: list[GenerateRequest], tmp_path: Path, layer: int
 ) -> None:
     model = make_llava(tmp_path / "nan", num_hidden_layers=NUM_LAYERS)
-    from safetensors.torch import load_file, save_file
-
     file = model.directory / "model.safetensors"
     tensors = load_file(file)
     name = next(n for n in tensors if f"language_model.layers.{layer}.mlp.down_proj" in n)

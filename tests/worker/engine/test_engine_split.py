@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from neva.errors import ConfigError
 from tests.worker.engine.models import make_llava, make_request, reference_answer, write_media
 from tests.worker.engine.rank_functions import Setup, generate, last_logits
 from tests.worker.engine.ranks import RankPool, same_on_all
 from worker.engine.architecture import LanguageShape
-from worker.engine.split import split_over
+from worker.engine.split import split_over, stage_of
 
 SHAPE = LanguageShape(
     num_layers=1,
@@ -60,6 +61,23 @@ def test_what_divides_is_not_padded() -> None:
     assert [split_over(shape, n).num_heads for n in (1, 2, 4)] == [8, 8, 8]
     assert [split_over(shape, n).copies for n in (1, 2, 4)] == [1, 1, 2]
     assert split_over(SHAPE, 2).num_heads == 12  # 3 groups of 3 become 4
+
+
+@given(num_stages=st.integers(1, 9), more_layers=st.integers(0, 70))
+def test_stages_share_the_layers_in_order_and_evenly(num_stages: int, more_layers: int) -> None:
+    num_layers = num_stages + more_layers
+    stages = [stage_of(num_layers, stage, num_stages) for stage in range(num_stages)]
+    assert [layer for stage in stages for layer in stage.layers] == list(range(num_layers))
+    counts = [len(stage.layers) for stage in stages]
+    assert max(counts) - min(counts) <= 1
+    assert counts == sorted(counts, reverse=True)  # the last stage has the output layer, too
+    assert [stage.is_first for stage in stages] == [True] + [False] * (num_stages - 1)
+    assert [stage.is_last for stage in stages] == [False] * (num_stages - 1) + [True]
+
+
+def test_a_stage_without_a_layer_is_refused() -> None:
+    with pytest.raises(ConfigError, match="pipeline parallel size 4: the model has 3 layers"):
+        stage_of(3, 0, 4)
 
 
 @pytest.mark.parametrize("pool", [2, 4], indirect=True)
