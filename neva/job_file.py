@@ -6,6 +6,7 @@ honoured yet is refused by name, never ignored.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import hashlib
 from collections.abc import Iterator
@@ -21,17 +22,18 @@ from neva.spec import Inference, JobSpec, VideoNevaJob
 
 _UNION_MEMBERS = ("bool", "constrained-float")
 _URI_FIELDS = (
-    ("model", "uri"),
-    ("model", "baseModel"),
-    ("model", "visionEncoder"),
-    ("input", "prompts"),
-    ("input", "mediaBasePath"),
-    ("inference", "media_base_path"),
-    ("output", "uri"),
-    ("judge", "questions"),
-    ("judge", "context"),
-    ("judge", "rules"),
-    ("judge", "against"),
+    "model.uri",
+    "model.baseModel",
+    "model.visionEncoder",
+    "model.quantization.calibrationPrompts",
+    "input.prompts",
+    "input.mediaBasePath",
+    "inference.media_base_path",
+    "output.uri",
+    "judge.questions",
+    "judge.context",
+    "judge.rules",
+    "judge.against",
 )
 
 
@@ -85,8 +87,6 @@ def unsupported(spec: JobSpec) -> Iterator[str]:
     later = "is not supported by this version"
     if spec.model.pipeline_parallel_size > 1:
         yield f"spec.model.pipelineParallelSize: more than 1 {later}; use tensorParallelSize"
-    if spec.model.quantization.enable:
-        yield f"spec.model.quantization: {later}"
     if spec.media_base_path.endswith((".tar", ".tar.gz", ".tgz")):
         yield f"spec.input.mediaBasePath: a tar {later}; give a folder or a prefix"
     if spec.judge is not None and len(spec.judge.against) > 1:
@@ -102,6 +102,8 @@ def answer_digest(spec: JobSpec) -> str:
     part = spec.model_dump(mode="json", by_alias=True, include={"model", "input", "inference"})
     for key in ("tensorParallelSize", "pipelineParallelSize"):
         part["model"].pop(key)
+    if not spec.model.quantization.enable:
+        part["model"].pop("quantization")  # its other keys mean nothing then
     return hashlib.sha256(orjson.dumps(part, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
@@ -117,10 +119,14 @@ def _with_absolute_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     spec = data.get("spec")
     if not isinstance(spec, dict):
         return data
-    spec = dict(spec)
-    for block, field in _URI_FIELDS:
-        if isinstance(spec.get(block), dict) and field in spec[block]:
-            spec[block] = {**spec[block], field: absolute(spec[block][field])}
+    spec = copy.deepcopy(spec)
+    for path in _URI_FIELDS:
+        *blocks, field = path.split(".")
+        block: Any = spec
+        for key in blocks:
+            block = block.get(key) if isinstance(block, dict) else None
+        if isinstance(block, dict) and field in block:
+            block[field] = absolute(block[field])
     return {**data, "spec": spec}
 
 

@@ -40,6 +40,7 @@ from neva.errors import ConfigError, NevaError
 from neva.job_file import load_job
 from neva.lease import Leases
 from neva.ledger import Ledger, Manifest, layout
+from neva.quantization import quantization_record
 from neva.reasons import Reason
 from neva.settings import settings
 from neva.spec import Workers
@@ -187,7 +188,10 @@ class Runner:
     def _finish(self, manifest: Manifest, merged: Merged) -> int:
         """Summary and report first, so that they exist whatever becomes of the judge."""
         store = self._ledger.store
-        summary = summarize(self._job, manifest, merged, self._stages_s)
+        quantization = quantization_record(
+            self._job.spec.model.quantization, self._ledger.read_calibration()
+        )
+        summary = summarize(self._job, manifest, merged, self._stages_s, quantization)
         self._write_report(summary)
         if summary["state"] == SUCCEEDED:
             if self._job.spec.judge is not None and merged.num_answered:

@@ -8,13 +8,13 @@ from math import prod
 
 from neva.local_model import LocalModel
 from neva.model_profile import ModelProfile
+from neva.rank_split import split_over
 from worker.checkpoint.base import Checkpoint
 from worker.checkpoint.hf_llava_layout import tower_shapes
 from worker.checkpoint.nemo_names import projector_shapes
 from worker.checkpoint.open import open_checkpoint
 from worker.engine.architecture import LanguageShape, LlavaShape, VisionShape
 from worker.engine.language_model import padded_vocab_size
-from worker.engine.split import split_over
 
 BYTES_OF_PRECISION = {"fp32": 4, "bf16": 2, "fp16": 2}
 _SIZES = (1, 2, 4, 8)

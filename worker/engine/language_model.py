@@ -10,6 +10,7 @@ import torch
 from torch.nn.functional import gelu, relu, silu
 
 from neva.nemo_config import Activation
+from neva.rank_split import split_over
 from worker.engine.architecture import LanguageShape
 from worker.engine.attention import (
     CachedSelfAttention,
@@ -27,7 +28,6 @@ from worker.engine.megatron_api import (
 )
 from worker.engine.progress import Progress
 from worker.engine.row_batch import RowBatch
-from worker.engine.split import split_over
 
 _VOCAB_MULTIPLE = 128  # megatron pads the vocabulary to this times the tensor parallel size
 

@@ -38,6 +38,18 @@ _TERM_GRACE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
+class Int4Config:
+    """Weights in 4 bits.
+
+    Attributes:
+        calibration_file: input factors, see `worker.engine.quantization.table`.
+    """
+
+    group_size: int
+    calibration_file: Path
+
+
+@dataclass(frozen=True, slots=True)
 class EngineConfig:
     """Everything the ranks need to know.
 
@@ -54,6 +66,7 @@ class EngineConfig:
         kv_cache_bytes: memory for keys and values on each rank; None takes a share of what is free
             after loading.
         log_path: where the ranks' stdout and stderr go; inherited when None.
+        quantization: of the language model's matrices; None: they stay as they are.
     """
 
     model_dir: Path
@@ -70,6 +83,7 @@ class EngineConfig:
     log_path: Path | None = None
     base_model: Path | None = None
     vision_encoder: Path | None = None
+    quantization: Int4Config | None = None
 
     @property
     def model(self) -> LocalModel:
