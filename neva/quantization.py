@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 from collections.abc import Iterator
 from math import gcd
 from typing import Any
@@ -51,6 +52,21 @@ def require_whole_groups(
         )
         raise ConfigError(
             f"model.quantization.groupSize {group} does not divide {', '.join(problems)}; {advice}"
+        )
+
+
+def require_modelopt(quantization: Quantization) -> None:
+    """Refuse what nvidia-modelopt does where it is not installed.
+
+    Raises:
+        ConfigError: naming the ways out.
+    """
+    if not quantization.enable or quantization.algorithm == "awq":
+        return
+    if importlib.util.find_spec("modelopt") is None:
+        raise ConfigError(
+            f"model.quantization.algorithm {quantization.algorithm} is done by nvidia-modelopt, "
+            "which is not installed: pip install 'neva-batch[modelopt]', or take algorithm: awq"
         )
 
 

@@ -22,7 +22,7 @@ from neva.ledger import Ledger, Manifest
 from neva.logs import configure_logging
 from neva.process import die_with_parent
 from neva.row_prompt import RowPrompts
-from neva.spec import JobSpec
+from neva.spec import JobSpec, Quantization
 from neva.store import open_store
 from worker.calibration_rows import candidates
 from worker.config import CALIBRATION_ERROR_FILE, WorkerConfig, read_worker_config
@@ -30,7 +30,9 @@ from worker.consumer import read_run
 from worker.engine import distributed
 from worker.engine.device import DTYPE_OF_PRECISION, choose_device
 from worker.engine.launch import EXIT_CONFIG, DeviceKind
+from worker.engine.quantization.awq import Awq
 from worker.engine.quantization.calibrate import CalibrationPrompt, calibrate
+from worker.engine.quantization.method import Method
 from worker.engine.quantization.table import to_bytes
 from worker.media.prepare import MediaPreparer
 from worker.media.preprocess import from_profile
@@ -70,15 +72,20 @@ def _calibrate(
             config.model,
             DTYPE_OF_PRECISION[spec.model.precision],
             prompts,
-            spec.model.quantization.group_size,
+            _method(spec.model.quantization),
             ranks,
-            _tell,
+            lambda layer: log.info("calibrated", layer=layer),
         )
     )
 
 
-def _tell(layer: int, matrix: str, share: float) -> None:
-    log.info("calibrated", layer=layer, matrix=matrix, share_of_plain_error=round(share, 3))
+def _method(quantization: Quantization) -> Method:
+    if quantization.algorithm == "awq":
+        return Awq(quantization.group_size)
+    # Here, because it needs a package that is not always there.
+    from worker.engine.quantization.eight_bits import ModelOpt
+
+    return ModelOpt(quantization.algorithm)
 
 
 def _prompts(

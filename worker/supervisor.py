@@ -27,7 +27,7 @@ from neva.ledger import Ledger
 from neva.local_model import LocalModel
 from neva.model_files import fetch_model, find_model
 from neva.process import is_alive, private_dir
-from neva.quantization import require_whole_groups
+from neva.quantization import require_modelopt, require_whole_groups
 from neva.reasons import Reason
 from neva.settings import settings
 from neva.spec import JobSpec
@@ -36,7 +36,13 @@ from worker.calibration_process import CalibrationProcess
 from worker.config import DRAINING_FILE, WorkerConfig
 from worker.consumer import read_run
 from worker.engine.client import EngineClient, EngineLost
-from worker.engine.launch import EXIT_CONFIG, DeviceKind, EngineConfig, EngineProcesses, Int4Config
+from worker.engine.launch import (
+    EXIT_CONFIG,
+    DeviceKind,
+    EngineConfig,
+    EngineProcesses,
+    QuantizationConfig,
+)
 from worker.engine.watchdog import EngineWatchdog
 
 log = structlog.get_logger()
@@ -82,6 +88,7 @@ class Supervisor:
         self._quantization = spec.model.quantization
         self._calibration: CalibrationProcess | None = None
         if self._quantization.enable:
+            require_modelopt(self._quantization)
             sizes = read_language_sizes(self._config.model)
             require_whole_groups(self._quantization, sizes, self._tensor_parallel_size)
             ledger = Ledger(open_store(output_uri))
@@ -195,13 +202,14 @@ class Supervisor:
             max_batch_rows=settings().max_batch_rows,
             device=self._device,
             kv_cache_bytes=settings().kv_cache_bytes,
-            quantization=self._int4_config(),
+            quantization=self._quantization_config(),
         )
 
-    def _int4_config(self) -> Int4Config | None:
-        if not self._quantization.enable:
+    def _quantization_config(self) -> QuantizationConfig | None:
+        asked = self._quantization
+        if not asked.enable:
             return None
-        return Int4Config(self._quantization.group_size, self._config.calibration_file)
+        return QuantizationConfig(asked.algorithm, asked.group_size, self._config.calibration_file)
 
     def _keep_consumer(self, config_file: Path) -> None:
         if self._consumer is not None:

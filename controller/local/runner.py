@@ -40,7 +40,7 @@ from neva.errors import ConfigError, NevaError
 from neva.job_file import load_job
 from neva.lease import Leases
 from neva.ledger import Ledger, Manifest, layout
-from neva.quantization import quantization_record
+from neva.quantization import quantization_record, require_modelopt
 from neva.reasons import Reason
 from neva.settings import settings
 from neva.spec import Workers
@@ -100,6 +100,7 @@ class Runner:
 
     def _start(self) -> Manifest | None:
         """The run's manifest; None when too many rows are bad, which is then said."""
+        require_modelopt(self._job.spec.model.quantization)  # the worker runs where we do
         started = start_run(self._job, self._ledger, self._tell_rejected)
         if isinstance(started, Manifest):
             return started

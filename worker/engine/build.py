@@ -16,7 +16,7 @@ from worker.engine.launch import EngineConfig
 from worker.engine.memory import cache_tokens
 from worker.engine.prefix_inputs import PrefixInputs
 from worker.engine.progress import Progress
-from worker.engine.quantization.layers import quantize_by_file
+from worker.engine.quantization.layers import quantize_layers
 from worker.engine.sampler import VocabParallelSampler
 from worker.engine.scheduler import PrefillLimits, Scheduler
 from worker.engine.vision import build_vision_encoder
@@ -47,7 +47,7 @@ def load_engine(
         gpt = build_gpt_model(shape.language, ranks.size, dtype)
         load_language_model(gpt, weights, shape.language, ranks.rank, ranks.size)
         if config.quantization is not None:
-            quantize_by_file(gpt, config.quantization, shape.language, ranks)
+            quantize_layers(gpt, config.quantization, shape.language, ranks)
         vision = build_vision_encoder(shape, weights, dtype, ranks, progress)
     gpt = gpt.to(ranks.device)
     prefill = PrefillLimits(

@@ -38,13 +38,15 @@ _TERM_GRACE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Int4Config:
-    """Weights in 4 bits.
+class QuantizationConfig:
+    """How the language model's matrices are quantized.
 
     Attributes:
-        calibration_file: input factors, see `worker.engine.quantization.table`.
+        group_size: of awq.
+        calibration_file: see `worker.engine.quantization.table`.
     """
 
+    algorithm: Literal["awq", "int8_sq", "fp8"]
     group_size: int
     calibration_file: Path
 
@@ -83,7 +85,7 @@ class EngineConfig:
     log_path: Path | None = None
     base_model: Path | None = None
     vision_encoder: Path | None = None
-    quantization: Int4Config | None = None
+    quantization: QuantizationConfig | None = None
 
     @property
     def model(self) -> LocalModel:

@@ -23,7 +23,7 @@ from worker.engine.cache_budget import CacheNeed
 from worker.engine.distributed import Ranks, gather_all
 from worker.engine.engine import Engine
 from worker.engine.kv_cache import KVCache
-from worker.engine.launch import EngineConfig, Int4Config, Precision
+from worker.engine.launch import EngineConfig, Precision, QuantizationConfig
 from worker.engine.protocol import GenerateRequest, MediaRef, Outcome
 from worker.engine.row_batch import RowBatch
 from worker.engine.sampler import VocabParallelSampler
@@ -43,7 +43,7 @@ class Setup:
     vision_encoder: Path | None = None
     prefill_piece_tokens: int = 512
     kv_cache_bytes: int | None = None
-    quantization: Int4Config | None = None
+    quantization: QuantizationConfig | None = None
 
 
 _engines: dict[Setup, Engine] = {}

@@ -1,4 +1,4 @@
-"""Find input factors for all matrices of a model, with one layer in memory at a time.
+"""Find what all matrices of a model are quantized by, with one layer in memory at a time.
 
 One process does it, whatever the tensor parallel size: every prompt's embeddings go through layer
 after layer, unquantized, each layer read, observed and dropped. So the result does not depend on
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,12 +28,9 @@ from worker.engine.language_weights import load_language_model
 from worker.engine.layers import run_layers
 from worker.engine.progress import Progress
 from worker.engine.protocol import MediaRef
-from worker.engine.quantization.observer import Observer
-from worker.engine.quantization.scale_search import search
-from worker.engine.quantization.table import MATRICES, Factors
+from worker.engine.quantization.method import Method
+from worker.engine.quantization.table import Findings
 from worker.engine.vision import VisionEncoder, build_vision_encoder
-
-_SAMPLE_TOKENS = 512  # inputs that each candidate's errors are measured on
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,48 +47,47 @@ def calibrate(
     model: LocalModel,
     dtype: torch.dtype,
     prompts: Sequence[CalibrationPrompt],
-    group_size: int,
+    method: Method,
     ranks: Ranks,
-    tell: Callable[[int, str, float], None],
-) -> Factors:
-    """Factors by layer and matrix.
+    tell: Callable[[int], None],
+) -> Findings:
+    """Findings by layer and matrix.
 
     Args:
         ranks: of one process alone.
-        tell: takes layer, matrix and the share of plain rounding's error that is left.
+        tell: takes each layer that is done.
 
     Raises:
         ConfigError: the checkpoint can't be used. RowError: a pixel file can't be read.
     """
-    factors = {}
+    findings = {}
     with open_checkpoint(model) as checkpoint:
         shape = checkpoint.shape
         weights = _OneLayer(checkpoint.weights)
         one_layer = replace(shape.language, num_layers=1)
-        gpt = build_gpt_model(one_layer, 1, dtype).to(ranks.device)
         rotary = RotaryTable(
             torch.tensor(one_layer.inverse_frequencies, device=ranks.device),
             one_layer.rotary_scaling,
             one_layer.context_tokens,
         )
-        load_language_model(gpt, weights, one_layer, 0, 1)
-        hidden = _embeddings(gpt, shape, weights, dtype, prompts, ranks)
-        num_tokens = sum(row.size(0) for row in hidden)
+        hidden: list[torch.Tensor] = []
         for layer in range(shape.language.num_layers):
-            if layer:
-                weights.layer = layer
-                load_language_model(gpt, weights, one_layer, 0, 1)
-            matrices = _matrices(gpt)
-            with Observer(matrices, num_tokens, _SAMPLE_TOKENS) as observer:
-                hidden = [
-                    run_layers(gpt.decoder, row, CausalContext(rotary, row), Progress())
-                    for row in hidden
-                ]
-            for name, module in matrices.items():
-                found = search(module.weight.float(), observer.inputs(name), group_size, dtype)
-                factors[layer, name] = found.factors.cpu()
-                tell(layer, name, found.error / (found.plain_error or 1.0))
-    return factors
+            weights.layer = layer
+            gpt = build_gpt_model(one_layer, 1, dtype)
+            load_language_model(gpt, weights, one_layer, 0, 1)
+            gpt = gpt.to(ranks.device)
+            if not layer:
+                hidden = _embeddings(gpt, shape, weights, dtype, prompts, ranks)
+            num_tokens = sum(row.size(0) for row in hidden)
+            hidden, found = method.look_at(gpt, num_tokens, partial(_run, gpt, hidden, rotary))
+            findings.update({(layer, name): of_matrix for name, of_matrix in found.items()})
+            tell(layer)
+    return findings
+
+
+def _run(gpt: Any, hidden: list[torch.Tensor], rotary: RotaryTable) -> list[torch.Tensor]:
+    progress = Progress()
+    return [run_layers(gpt.decoder, row, CausalContext(rotary, row), progress) for row in hidden]
 
 
 class CausalContext(StepContext):
@@ -130,12 +127,6 @@ class _OneLayer:
         if name not in self._shared:
             self._shared[name] = self._weights.read(name, rows, columns)
         return self._shared[name]
-
-
-def _matrices(gpt: Any) -> dict[str, Any]:
-    (layer,) = gpt.decoder.layers
-    parts = (layer.self_attention, layer.mlp)
-    return {name: getattr(part, name) for name in MATRICES for part in parts if hasattr(part, name)}
 
 
 def _embeddings(
