@@ -36,20 +36,18 @@ class CalibrationProcess:
             ConfigError: the model or the prompts can't be calibrated.
             NevaError: the ledger can't be read, or the process fails again and again.
         """
-        if self._config.calibration_file.exists():
-            return True
+        file = self._config.calibration_file
         if self._process is None:
-            known = self._ledger.read_calibration()
-            if known is not None:
-                self._config.calibration_file.write_bytes(known)
-                return True
-            self._start(config_file)
-            return False
+            if not file.exists() and (known := self._ledger.read_calibration()) is not None:
+                file.write_bytes(known)
+            if not file.exists():
+                self._start(config_file)
+            return file.exists()
         code = self._process.poll()
-        if code is None:
+        if code is None:  # it is waited for even when it is done: it holds memory on the GPU
             return False
         self._process = None
-        if self._config.calibration_file.exists():  # written since it was looked for above
+        if file.exists():
             return True
         reason, words = self._last_words(code)
         if code == EXIT_CONFIG:
