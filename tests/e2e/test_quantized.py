@@ -112,3 +112,34 @@ def test_groups_that_do_not_fit_the_ranks_are_refused_before_anything_starts(
     assert "take 8" in words
     assert not (job.folder / "out" / "manifest.json").exists()
     assert not (job.folder / "cache" / "runs").exists()
+
+
+def test_calibration_on_a_file_of_its_own_skips_what_can_not_be_read(
+    make_job: Callable[..., JobFolder], undisturbed: dict[str, Any]
+) -> None:
+    job = make_job(num_clips=3, spec=quantized({**AWQ, "calibrationPrompts": "seen.jsonl"}))
+    (job.videos / "broken.mp4").write_bytes(b"no video at all")
+    asked = [("broken.mp4", "Who?"), ("clip-002.mp4", "What moves?"), ("clip-001.mp4", "Where?")]
+    lines = [{"video": v, "text": t, "question_id": n} for n, (v, t) in enumerate(asked)]
+    (job.folder / "seen.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    code, printed = job.run()
+    assert code == 0, printed
+    assert len(job.lines("outputs.jsonl")) == 9
+    assert job.output.get(CALIBRATION) != undisturbed["calibration"]
+    (log,) = [p.read_text() for p in job.folder.glob("cache/runs/*/worker.log")]
+    assert "broken.mp4 can't be decoded" in log
+
+
+@pytest.mark.parametrize("algorithm", ["int8_sq", "fp8"])
+def test_the_demo_answers_nearly_as_well_in_8_bits(
+    make_job: Callable[..., JobFolder], truth: dict[int, str], algorithm: str
+) -> None:
+    pytest.importorskip("modelopt", reason="nvidia-modelopt, an extra, is not installed")
+    job = make_job(spec=quantized({"enable": True, "algorithm": algorithm}, 2))
+    code, printed = job.run()
+    assert code == 0, printed
+    rows = job.lines("outputs.jsonl")
+    num_right = sum(row["response"] == truth[row["question_id"]] for row in rows)
+    print(f"right in {algorithm}: {num_right} of {NUM_ROWS}")
+    assert num_right / NUM_ROWS >= 0.9
+    assert {row["quantization"]["algorithm"] for row in rows} == {algorithm}

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from neva.local_model import LocalModel
+from tests.support.jobs import DEMO_MODEL
 from tests.worker.engine.quantization.conftest import (
     Case,
     largest_difference,
@@ -19,8 +22,11 @@ from tests.worker.engine.quantization.rank_functions import (
 )
 from tests.worker.engine.rank_functions import Setup, generate
 from tests.worker.engine.ranks import RankPool, same_on_all
+from worker.checkpoint.inspection import int4_bytes, rank_parameters
+from worker.checkpoint.open import open_checkpoint
 from worker.engine.launch import QuantizationConfig
-from worker.engine.protocol import GenerateResult, Outcome
+from worker.engine.protocol import GenerateResult, MediaRef, Outcome
+from worker.engine.quantization.calibrate import CalibrationPrompt
 
 GROUP_SIZE = 32
 MAX_LOGIT_DIFFERENCE = 1e-5
@@ -99,6 +105,20 @@ def test_memory_shrinks_to_what_4_bits_take(calibrated: Calibrated, single: Rank
     # 4 bits a weight; a float32 step and a byte a group; a float32 factor an input.
     expected = num_weights // 2 + num_weights // GROUP_SIZE * 5 + 3 * (3 * 128 + 512) * 4
     assert narrow == norms + expected
+    with open_checkpoint(LocalModel(calibrated.plain.model_dir)) as checkpoint:  # as inspect says
+        told = int4_bytes(checkpoint.shape, 1, 4, GROUP_SIZE)
+        assert 4 * rank_parameters(checkpoint.shape, 1) - told == wide - narrow
+
+
+def test_the_search_lowers_the_error_of_the_demo_model(tmp_path: Path, single: RankPool) -> None:
+    pixels = np.random.default_rng(0).standard_normal((8, 3, 64, 64)).astype(np.float32)
+    pixels.tofile(tmp_path / "media")
+    media = MediaRef("media", str(tmp_path / "media"), (8, 3, 64, 64))
+    prompts = [CalibrationPrompt((1, 5, 6), tuple(range(7, 60)), media)]
+    ((_, shares),) = single.run(calibration_of, DEMO_MODEL, prompts, "awq", 16)
+    print(f"mean share of plain rounding's error left, demo model: {np.mean(shares):.3f}")
+    assert max(shares) <= 1.0
+    assert np.mean(shares) < 0.9
 
 
 @pytest.mark.parametrize("pool", [4], indirect=True)
