@@ -119,8 +119,9 @@ class Quantization(_CamelModel):
     )
     calibration_prompts: Uri | None = Field(
         None,
-        description="Prompts to calibrate on, in the format and with the media of input; null "
-        "takes the job's own first rows.",
+        description="Prompts to calibrate on, in the format and with the media of input, or an "
+        "earlier run's outputs.jsonl, whose answers are then taken in; null takes the job's own "
+        "first rows.",
     )
 
 

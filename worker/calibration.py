@@ -108,7 +108,8 @@ def _usable(
 ) -> Iterator[CalibrationPrompt]:
     """Prompts whose media can be read. Which can't is a property of the file, never of the time."""
     profile = config.model.profile()
-    rules = RowPrompts(spec, profile, config.model.tokenizer())
+    tokenizer = config.model.tokenizer()
+    rules = RowPrompts(spec, profile, tokenizer)
     media = MediaPreparer(
         media=open_store(spec.media_base_path, confined=True),
         output=open_store(str(config.scratch_dir / "calibration-frames")),
@@ -127,7 +128,8 @@ def _usable(
             log.warning("not calibrated on", media=asked.media_name, error=error.message)
             continue
         pixels.add(Path(prepared.ref.path))
-        yield CalibrationPrompt(prompt.before_ids, prompt.after_ids, prepared.ref)
+        answer_ids = tokenizer.encode(asked.answer)[: spec.inference.tokens_to_generate]
+        yield CalibrationPrompt(prompt.before_ids, (*prompt.after_ids, *answer_ids), prepared.ref)
 
 
 def main() -> int:

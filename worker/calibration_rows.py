@@ -16,10 +16,11 @@ _ROWS_LOOKED_AT = 16  # for each that is wanted
 
 
 class Asked(NamedTuple):
-    """A question about a media."""
+    """A question about a media, and its answer where that is known."""
 
     question: str
     media_name: str
+    answer: str = ""
 
 
 def candidates(spec: JobSpec, ledger: Ledger, manifest: Manifest) -> list[Asked]:
@@ -73,4 +74,6 @@ def _rows_of(uri: str, spec: JobSpec, most: int) -> Iterator[Asked]:
                 return
             if isinstance(row, BadRow):
                 raise ConfigError(f"{uri}:{row.line}: {row.message}", reason=row.reason)
-            yield Asked(row.question, row.media_name)
+            # An earlier run's outputs have answers, whose tokens a model will see, too.
+            answer = row.record.get("response")
+            yield Asked(row.question, row.media_name, answer if isinstance(answer, str) else "")

@@ -42,12 +42,14 @@ def test_the_jobs_first_rows_do_not_depend_on_its_shards() -> None:
 
 def test_a_file_of_its_own_is_read_like_the_jobs(tmp_path: Path) -> None:
     path = tmp_path / "calibration.jsonl"
-    lines = [{"video": f"{n}.mp4", "text": "?", "question_id": n, "response": "x"} for n in (1, 2)]
+    lines = [
+        {"video": f"{n}.mp4", "text": "?", "question_id": n, "response": f"It {n}"} for n in (1, 2)
+    ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     spec = job_spec(quantization={"enable": True, "calibrationPrompts": str(path)})
     ledger, manifest = split(ROWS, 2)
     found = candidates(spec, ledger, manifest)
-    assert [row.media_name for row in found] == ["1.mp4", "2.mp4"]
+    assert found == [Asked("?", "1.mp4", "It 1"), Asked("?", "2.mp4", "It 2")]
 
 
 def test_a_bad_line_in_that_file_is_named(tmp_path: Path) -> None:
