@@ -23,7 +23,9 @@ def test_each_media_is_asked_about_once_before_any_is_asked_about_twice() -> Non
 
 def split(rows: Iterable[Asked], shard_rows: int) -> tuple[Ledger, Manifest]:
     ledger = Ledger(MemoryStore())
-    shard_input = [ShardRow(n, n + 1, str(n), *row, {}) for n, row in enumerate(rows)]
+    shard_input = [
+        ShardRow(n, n + 1, str(n), row.question, row.media_name, {}) for n, row in enumerate(rows)
+    ]
     plans = [
         ledger.write_shard(number, shard_input[start : start + shard_rows])
         for number, start in enumerate(range(0, len(shard_input), shard_rows))
