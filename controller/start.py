@@ -14,8 +14,10 @@ from controller.split import split
 from controller.spool import Spool
 from neva.errors import ConfigError
 from neva.job_file import answer_digest
+from neva.language_sizes import read_language_sizes
 from neva.ledger import Ledger, Manifest, layout
 from neva.model_files import find_model, small_model_files
+from neva.quantization import require_whole_groups
 from neva.reasons import Reason
 from neva.row_prompt import RowPrompts
 from neva.settings import settings
@@ -48,6 +50,12 @@ def start_run(job: VideoNevaJob, ledger: Ledger, tell_rejected: TellRejected) ->
     parts = find_model(spec.model)
     with small_model_files(parts) as model:
         prompts = RowPrompts(spec, model.profile(), model.tokenizer())
+        if spec.model.quantization.enable:
+            require_whole_groups(
+                spec.model.quantization,
+                read_language_sizes(model),
+                spec.model.tensor_parallel_size,
+            )
     with Spool() as spool:
         intake = read_into(spool, spec, prompts, settings().media_lookups)
         if intake.num_rows == 0:
@@ -71,6 +79,8 @@ def _require_files(spec: JobSpec) -> None:
         ConfigError: OBJECT_NOT_FOUND.
     """
     uris = [spec.input.prompts]
+    if spec.model.quantization.calibration_prompts is not None:
+        uris.append(spec.model.quantization.calibration_prompts)
     if spec.judge is not None:
         named = (spec.judge.questions, spec.judge.context, spec.judge.rules, *spec.judge.against)
         uris += [uri for uri in named if uri is not None]

@@ -8,6 +8,7 @@ import orjson
 
 from controller.merge import Merged
 from neva.ledger import Manifest, layout
+from neva.quantization import quantized_model
 from neva.spec import VideoNevaJob
 from neva.store.base import Store
 
@@ -16,11 +17,16 @@ FAILED = "Failed"
 
 
 def summarize(
-    job: VideoNevaJob, manifest: Manifest, merged: Merged, stages_s: dict[str, float]
+    job: VideoNevaJob,
+    manifest: Manifest,
+    merged: Merged,
+    stages_s: dict[str, float],
+    quantization: dict[str, Any],
 ) -> dict[str, Any]:
     """The summary of a merged run.
 
     Args:
+        quantization: in effect, as the outputs name it; {}: none.
         stages_s: wall seconds of this invocation's stages; a run that was interrupted shows those
             of its last part.
     """
@@ -33,8 +39,9 @@ def summarize(
         "failed": merged.num_failed,
         "failed_by_reason": merged.failed_by_reason,
         "fail_on_error": job.spec.failure.fail_on_error,
-        "model_id": job.spec.model.uri,
+        "model_id": quantized_model(job.spec.model.uri, quantization),
         "model_digest": manifest.model_digest,
+        "quantization": quantization or None,
         "judge": None,
         "stages_s": rounded(stages_s),
     }

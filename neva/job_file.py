@@ -6,6 +6,7 @@ honoured yet is refused by name, never ignored.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import hashlib
 from collections.abc import Iterator
@@ -21,17 +22,18 @@ from neva.spec import Inference, JobSpec, VideoNevaJob
 
 _UNION_MEMBERS = ("bool", "constrained-float")
 _URI_FIELDS = (
-    ("model", "uri"),
-    ("model", "baseModel"),
-    ("model", "visionEncoder"),
-    ("input", "prompts"),
-    ("input", "mediaBasePath"),
-    ("inference", "media_base_path"),
-    ("output", "uri"),
-    ("judge", "questions"),
-    ("judge", "context"),
-    ("judge", "rules"),
-    ("judge", "against"),
+    "model.uri",
+    "model.baseModel",
+    "model.visionEncoder",
+    "model.quantization.calibrationPrompts",
+    "input.prompts",
+    "input.mediaBasePath",
+    "inference.media_base_path",
+    "output.uri",
+    "judge.questions",
+    "judge.context",
+    "judge.rules",
+    "judge.against",
 )
 
 
@@ -83,8 +85,6 @@ def parse_job(data: dict[str, Any], source: str) -> VideoNevaJob:
 def unsupported(spec: JobSpec) -> Iterator[str]:
     """What `spec` asks for that this version can't do, as `path: …` lines."""
     later = "is not supported by this version"
-    if spec.model.quantization.enable:
-        yield f"spec.model.quantization: {later}"
     if spec.media_base_path.endswith((".tar", ".tar.gz", ".tgz")):
         yield f"spec.input.mediaBasePath: a tar {later}; give a folder or a prefix"
     if spec.judge is not None and len(spec.judge.against) > 1:
@@ -100,6 +100,8 @@ def answer_digest(spec: JobSpec) -> str:
     part = spec.model_dump(mode="json", by_alias=True, include={"model", "input", "inference"})
     for key in ("tensorParallelSize", "pipelineParallelSize"):
         part["model"].pop(key)
+    if not spec.model.quantization.enable:
+        part["model"].pop("quantization")  # its other keys mean nothing then
     return hashlib.sha256(orjson.dumps(part, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
@@ -115,10 +117,14 @@ def _with_absolute_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     spec = data.get("spec")
     if not isinstance(spec, dict):
         return data
-    spec = dict(spec)
-    for block, field in _URI_FIELDS:
-        if isinstance(spec.get(block), dict) and field in spec[block]:
-            spec[block] = {**spec[block], field: absolute(spec[block][field])}
+    spec = copy.deepcopy(spec)
+    for path in _URI_FIELDS:
+        *blocks, field = path.split(".")
+        block: Any = spec
+        for key in blocks:
+            block = block.get(key) if isinstance(block, dict) else None
+        if isinstance(block, dict) and field in block:
+            block[field] = absolute(block[field])
     return {**data, "spec": spec}
 
 

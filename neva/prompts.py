@@ -40,6 +40,7 @@ RESERVED_KEYS = frozenset(
         "attempt",
         "logprobs",
         "compat",
+        "quantization",
     )
 )
 """Keys of the output record. A record that has one already would lose its value."""

@@ -92,10 +92,37 @@ class _SnakeModel(_CheckedModel):
 
 
 class Quantization(_CamelModel):
-    """Weight quantization, as `quantization.*` of the original."""
+    """Quantization of the language model, as `quantization.*` of the original.
 
-    enable: StrictBool = Field(False, description="Quantize the language model's weights.")
-    algorithm: Literal["awq", "int8_sq", "fp8"] = Field("awq", description="Method.")
+    Its matrices in the transformer layers are quantized; embeddings, output layer, projector and
+    vision tower are not.
+    """
+
+    enable: StrictBool = Field(False, description="Quantize the language model's matrices.")
+    algorithm: Literal["awq", "int8_sq", "fp8"] = Field(
+        "awq",
+        description="awq: weights in 4 bits, which saves memory. int8_sq and fp8: weights and "
+        "activations rounded to 8 bits by nvidia-modelopt, which must be installed; that shows "
+        "what the rounding does to the answers and saves nothing.",
+    )
+    group_size: int = Field(
+        64,
+        ge=8,
+        le=1024,
+        multiple_of=2,
+        description="awq: neighbouring weights of an output that share a scale and a zero. Must "
+        "divide what each rank has of a matrix's inputs. Smaller is more exact and takes more "
+        "memory.",
+    )
+    calibration_rows: int = Field(
+        32, ge=1, le=4096, description="Prompts that the calibration looks at (num_samples)."
+    )
+    calibration_prompts: Uri | None = Field(
+        None,
+        description="Prompts to calibrate on, in the format and with the media of input, or an "
+        "earlier run's outputs.jsonl, whose answers are then taken in; null takes the job's own "
+        "first rows.",
+    )
 
 
 class Compat(_CamelModel):

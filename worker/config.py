@@ -12,6 +12,8 @@ from neva.local_model import LocalModel
 
 CONFIG_FILE = "worker.json"
 DRAINING_FILE = "draining"
+CALIBRATION_FILE = "calibration.safetensors"
+CALIBRATION_ERROR_FILE = "calibration.error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,11 @@ class WorkerConfig:
     def engine_end_file(self) -> Path:
         """Why the last engine ended, in its own words, once one has."""
         return self.scratch_dir / "engine-end.txt"
+
+    @property
+    def calibration_file(self) -> Path:
+        """What a quantized model is rounded by; there before engine and consumer start."""
+        return self.scratch_dir / CALIBRATION_FILE
 
     @property
     def draining(self) -> bool:

@@ -25,6 +25,7 @@ from neva.lease import Leases
 from neva.ledger import Ledger, Manifest, ShardPlan
 from neva.logs import configure_logging
 from neva.process import die_with_parent
+from neva.quantization import quantization_record
 from neva.row_prompt import RowPrompts
 from neva.settings import settings
 from neva.spec import JobSpec, VideoNevaJob
@@ -79,7 +80,14 @@ class Child:
                 pixels_dir=config.pixels_dir,
             ),
             prompts=prompts,
-            outputs=OutputWriter(spec, profile, tokenizer, prompts, manifest.model_digest),
+            outputs=OutputWriter(
+                spec,
+                profile,
+                tokenizer,
+                prompts,
+                manifest.model_digest,
+                _quantization(config, spec),
+            ),
             sampling=sampling_params(spec, prompts.stop_strings),
             rows_in_flight=settings().rows_in_flight,
             max_attempts=config.max_attempts,
@@ -98,6 +106,13 @@ class Child:
 
     def run(self, shard: int, delivery_tag: str | None) -> Outcome:
         return self._worker.run(self._plans[shard], delivery_tag)
+
+
+def _quantization(config: WorkerConfig, spec: JobSpec) -> dict[str, Any]:
+    """What the outputs say of the model's quantization; {} of one that is as it was."""
+    if not spec.model.quantization.enable:
+        return {}
+    return quantization_record(spec.model.quantization, config.calibration_file.read_bytes())
 
 
 def main() -> None:

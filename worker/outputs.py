@@ -5,7 +5,7 @@ the model and the job, but for `attempt`.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -14,6 +14,7 @@ from neva.ledger import FinishedRow, ShardRow, error_line
 from neva.model_profile import ModelProfile
 from neva.nemo_cleaning import nemo_full_text, nemo_response
 from neva.prompting import Prompt
+from neva.quantization import quantized_model
 from neva.row_prompt import RowPrompts
 from neva.spec import JobSpec
 from neva.templates import add_media_tag
@@ -33,6 +34,7 @@ class OutputWriter:
     tokenizer: Tokenizer
     prompts: RowPrompts
     model_digest: str
+    quantization: dict[str, Any] = field(default_factory=dict)  # in effect; {}: none
 
     def answered(
         self,
@@ -63,7 +65,7 @@ class OutputWriter:
             **row.record,
             "response": self._response(prompt, result),
             "full_text": prompt.text_with_tag + self._generated(prompt, result),
-            "model_id": self.spec.model.uri,
+            "model_id": quantized_model(self.spec.model.uri, self.quantization),
             "answer_id": self._answer_id(row),
             "finish_reason": result.finish_reason,
             "num_prompt_tokens": prompt.num_tokens,
@@ -73,6 +75,8 @@ class OutputWriter:
         }
         if self.prompts.compat:
             output["compat"] = self.prompts.compat
+        if self.quantization:
+            output["quantization"] = self.quantization
         return output
 
     def _nemo_record(
@@ -92,6 +96,7 @@ class OutputWriter:
             "metadata": {
                 **(metadata if isinstance(metadata, dict) else {}),
                 "compat": self.prompts.compat,
+                **({"quantization": self.quantization} if self.quantization else {}),
             },
         }
 
@@ -117,7 +122,8 @@ class OutputWriter:
 
     def _answer_id(self, row: ShardRow) -> str:
         record = orjson.dumps(row.record, option=orjson.OPT_SORT_KEYS)
-        return hashlib.sha256(self.model_digest.encode() + b"\0" + record).hexdigest()[:24]
+        model = quantized_model(self.model_digest, self.quantization)
+        return hashlib.sha256(model.encode() + b"\0" + record).hexdigest()[:24]
 
 
 def _logprobs(result: GenerateResult) -> dict[str, Any]:

@@ -22,16 +22,27 @@ from typing import Any
 import structlog
 
 from neva.errors import ConfigError, NevaError
+from neva.language_sizes import read_language_sizes
+from neva.ledger import Ledger
 from neva.local_model import LocalModel
 from neva.model_files import fetch_model, find_model
 from neva.process import is_alive, private_dir
+from neva.quantization import require_modelopt, require_whole_groups
 from neva.reasons import Reason
 from neva.settings import settings
 from neva.spec import JobSpec
+from neva.store import open_store
+from worker.calibration_process import CalibrationProcess
 from worker.config import DRAINING_FILE, WorkerConfig
 from worker.consumer import read_run
 from worker.engine.client import EngineClient, EngineLost
-from worker.engine.launch import EXIT_CONFIG, DeviceKind, EngineConfig, EngineProcesses
+from worker.engine.launch import (
+    EXIT_CONFIG,
+    DeviceKind,
+    EngineConfig,
+    EngineProcesses,
+    QuantizationConfig,
+)
 from worker.engine.watchdog import EngineWatchdog
 
 log = structlog.get_logger()
@@ -78,6 +89,14 @@ class Supervisor:
             scratch_dir=self._scratch_dir,
             pixels_dir=self._pixels_dir,
         )
+        self._quantization = spec.model.quantization
+        self._calibration: CalibrationProcess | None = None
+        if self._quantization.enable:
+            require_modelopt(self._quantization)
+            sizes = read_language_sizes(self._config.model)
+            require_whole_groups(self._quantization, sizes, self._tensor_parallel_size)
+            ledger = Ledger(open_store(output_uri))
+            self._calibration = CalibrationProcess(self._config, ledger, self._device)
         self._stopping = False
         self._engine: EngineProcesses | None = None
         self._engine_started_s = 0.0
@@ -102,8 +121,9 @@ class Supervisor:
         os.environ["TMPDIR"] = str(self._scratch_dir)
         try:
             while not self._stopping:
-                self._keep_engine()
-                self._keep_consumer(config_file)
+                if self._calibration is None or self._calibration.keep(config_file):
+                    self._keep_engine()
+                    self._keep_consumer(config_file)
                 self._sweep()
                 time.sleep(_CHECK_INTERVAL_S)
             self._drain()
@@ -190,7 +210,14 @@ class Supervisor:
             max_batch_rows=settings().max_batch_rows,
             device=self._device,
             kv_cache_bytes=settings().kv_cache_bytes,
+            quantization=self._quantization_config(),
         )
+
+    def _quantization_config(self) -> QuantizationConfig | None:
+        asked = self._quantization
+        if not asked.enable:
+            return None
+        return QuantizationConfig(asked.algorithm, asked.group_size, self._config.calibration_file)
 
     def _keep_consumer(self, config_file: Path) -> None:
         if self._consumer is not None:
@@ -238,6 +265,8 @@ class Supervisor:
             self._consumer.kill()
             self._consumer.wait()
         self._forget_watchdog()
+        if self._calibration is not None:
+            self._calibration.end()
         if self._engine is not None:
             self._engine.terminate()
         for folder in {self._pixels_dir, self._scratch_dir}:

@@ -40,6 +40,7 @@ from neva.errors import ConfigError, NevaError
 from neva.job_file import load_job
 from neva.lease import Leases
 from neva.ledger import Ledger, Manifest, layout
+from neva.quantization import quantization_record, require_modelopt
 from neva.reasons import Reason
 from neva.settings import settings
 from neva.spec import Workers
@@ -99,6 +100,7 @@ class Runner:
 
     def _start(self) -> Manifest | None:
         """The run's manifest; None when too many rows are bad, which is then said."""
+        require_modelopt(self._job.spec.model.quantization)  # the worker runs where we do
         started = start_run(self._job, self._ledger, self._tell_rejected)
         if isinstance(started, Manifest):
             return started
@@ -188,7 +190,10 @@ class Runner:
     def _finish(self, manifest: Manifest, merged: Merged) -> int:
         """Summary and report first, so that they exist whatever becomes of the judge."""
         store = self._ledger.store
-        summary = summarize(self._job, manifest, merged, self._stages_s)
+        quantization = quantization_record(
+            self._job.spec.model.quantization, self._ledger.read_calibration()
+        )
+        summary = summarize(self._job, manifest, merged, self._stages_s, quantization)
         self._write_report(summary)
         if summary["state"] == SUCCEEDED:
             if self._job.spec.judge is not None and merged.num_answered:

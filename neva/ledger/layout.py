@@ -1,6 +1,7 @@
 """Names of everything under a run's output prefix. The only place that spells them.
 
 manifest.json                            written once: row ids, shard plan, digests
+calibration.safetensors                  written once: what a quantized model is rounded by
 rejected.jsonl                           rows refused before any worker started
 shards/00012/input.jsonl                 the rows, grouped by media, then in input order
 shards/00012/attempts/3/claim.json       written once; the attempt number fences later writes
@@ -17,6 +18,7 @@ import hashlib
 import re
 
 MANIFEST = "manifest.json"
+CALIBRATION = "calibration.safetensors"
 REJECTED = "rejected.jsonl"
 OUTPUTS = "outputs.jsonl"
 ERRORS = "errors.jsonl"

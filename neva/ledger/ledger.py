@@ -71,6 +71,21 @@ class Ledger:
             return winner
         return manifest
 
+    def read_calibration(self) -> bytes | None:
+        """What the run's quantization goes by; None before a worker has found it."""
+        return self.store.get_or_none(layout.CALIBRATION)
+
+    def fix_calibration(self, found: bytes) -> bytes:
+        """Fix the calibration. Returns the one that holds: another worker's if it was first.
+
+        All workers and retries quantize by the same bytes, so that all have the same model.
+        """
+        try:
+            put_if_absent_or_same(self.store, layout.CALIBRATION, found)
+        except AlreadyExists:
+            return self.store.get(layout.CALIBRATION)
+        return found
+
     def committed_shards(self) -> set[int]:
         """Numbers of all shards that are done: one paged listing of the shards."""
         numbers = (layout.committed_shard(item.key) for item in self.store.list(layout.SHARDS))

@@ -96,7 +96,8 @@ def test_the_designs_job_is_valid_and_survives_a_round_trip() -> None:
         ("spec.failure.failOnError", -1, "spec.failure.failOnError: "),
         ("spec.greedy", True, "spec.greedy: unknown key; it belongs under spec.inference"),
         ("spec.model.pipelineParallelSize", 2, "workers.gpusPerWorker: is 4; the ranks are 4 x 2"),
-        ("spec.model.quantization", {"enable": True}, "spec.model.quantization: is not supported"),
+        ("spec.model.quantization", {"groupSize": 33}, "spec.model.quantization.groupSize: "),
+        ("spec.model.quantization", {"algorithm": "int8"}, "spec.model.quantization.algorithm: "),
         ("spec.model.compat", {"colorOrder": "gbr"}, "spec.model.compat.colorOrder: "),
         ("spec.inference.all_probs", True, "all_probs: needs compute_logprob"),
     ],
@@ -148,11 +149,13 @@ def test_relative_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     job = changed("spec.model.uri", "model")
     job["spec"]["input"]["mediaBasePath"] = "videos/"
     job["spec"]["judge"]["against"] = ["../reference.jsonl"]
+    job["spec"]["model"]["quantization"] = {"calibrationPrompts": "seen.jsonl"}
     path = tmp_path / "jobs" / "job.yaml"
     path.parent.mkdir()
     path.write_text(yaml.safe_dump(job), encoding="utf-8")
     spec = load_job(path).spec
     assert spec.model.uri == str(tmp_path / "jobs" / "model")
+    assert spec.model.quantization.calibration_prompts == str(tmp_path / "jobs" / "seen.jsonl")
     assert spec.media_base_path == f"{tmp_path}/jobs/videos/"
     assert spec.judge is not None
     assert spec.judge.against == (str(tmp_path / "reference.jsonl"),)

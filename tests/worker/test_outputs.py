@@ -26,12 +26,13 @@ def answered(
     stop: str = "",
     record: dict[str, Any] | None = None,
     result: dict[str, Any] | None = None,
+    quantized: dict[str, Any] | None = None,
     **job: Any,
 ) -> dict[str, Any]:
     """The record of a row that the model answered with the tokens of `answer`, then `stop`."""
     spec = job_spec(**{"insert_media_token": "left", **job})
     prompts = RowPrompts(spec, profile, LLAMA)
-    writer = OutputWriter(spec, profile, LLAMA, prompts, "digest")
+    writer = OutputWriter(spec, profile, LLAMA, prompts, "digest", quantized or {})
     row = ShardRow(0, 1, "7", "Who?", "a.mp4", RECORD if record is None else record)
     # The tokens that continue the prompt: without a space in front, none is begun.
     mark = LLAMA.encode("<extra_id_1>")
@@ -58,6 +59,21 @@ def test_a_record_keeps_its_keys_and_gets_ours() -> None:
 def test_a_quirk_in_effect_is_named_in_every_record() -> None:
     compat = {"colorOrder": "bgr", "repetitionPenalty": "nemo-rc0"}
     assert answered(" A hand.", compat=compat)["compat"] == compat
+
+
+AWQ = {"algorithm": "awq", "groupSize": 64, "calibration": "ab12"}
+
+
+def test_a_quantization_is_named_in_every_record_and_makes_another_model() -> None:
+    plain, output = answered(" A hand."), answered(" A hand.", quantized=AWQ)
+    assert output["quantization"] == AWQ
+    assert output["model_id"] == "/model#awq-64-ab12"
+    assert output["answer_id"] != plain["answer_id"]
+    other = answered(" A hand.", quantized={**AWQ, "calibration": "cd34"})
+    assert other["answer_id"] != output["answer_id"]
+    nemo = answered(" A hand.", quantized=AWQ, compat={"outputFormat": "nemo-rc1"})
+    assert nemo["metadata"]["quantization"] == AWQ
+    assert nemo["model_id"] == "/model", "the original's key is a path"
 
 
 @pytest.mark.parametrize(("answer_key", "release"), [("text", "rc0"), ("pred_answer", "rc1")])

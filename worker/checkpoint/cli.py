@@ -58,7 +58,8 @@ def inspect(
         for size, num_bytes in found.weight_bytes_per_rank.items():
             typer.echo(
                 f"{f'memory, TP {size}{stages}':<16}{num_bytes / 2**30:.2f} GiB a rank and "
-                f"{found.kv_bytes_per_token[size]} bytes a cached token ({precision.value})"
+                f"{found.kv_bytes_per_token[size]} bytes a cached token ({precision.value}); "
+                f"{found.int4_bytes_per_rank[size] / 2**30:.2f} GiB with awq"
             )
 
 

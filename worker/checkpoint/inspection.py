@@ -8,16 +8,18 @@ from math import prod
 
 from neva.local_model import LocalModel
 from neva.model_profile import ModelProfile
+from neva.rank_split import Stage, split_over, stage_of
+from neva.spec import Quantization
 from worker.checkpoint.base import Checkpoint
 from worker.checkpoint.hf_llava_layout import tower_shapes
 from worker.checkpoint.nemo_names import projector_shapes
 from worker.checkpoint.open import open_checkpoint
 from worker.engine.architecture import LanguageShape, LlavaShape, VisionShape
 from worker.engine.language_model import padded_vocab_size
-from worker.engine.split import Stage, split_over, stage_of
 
 BYTES_OF_PRECISION = {"fp32": 4, "bf16": 2, "fp16": 2}
 _SIZES = (1, 2, 4, 8)
+_GROUP_SIZE = Quantization.model_validate({}).group_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +29,14 @@ class Inspection:
     Attributes:
         facts: (name, words), in the order to be shown.
         weight_bytes_per_rank: by tensor parallel size, of the stage that has most.
+        int4_bytes_per_rank: the same with the language model's matrices in 4 bits (awq), at the
+            default group size.
         kv_bytes_per_token: of one rank's cache, by tensor parallel size, of the largest stage.
     """
 
     facts: tuple[tuple[str, str], ...]
     weight_bytes_per_rank: dict[int, int]
+    int4_bytes_per_rank: dict[int, int]
     kv_bytes_per_token: dict[int, int]
 
 
@@ -53,6 +58,10 @@ def inspect_model(model: LocalModel, precision: str, num_stages: int = 1) -> Ins
             facts=tuple(_facts(model, profile, checkpoint, tokenizer.vocab_size)),
             weight_bytes_per_rank={
                 n: num_bytes * max(rank_parameters(shape, n, stage) for stage in stages)
+                for n in _SIZES
+            },
+            int4_bytes_per_rank={
+                n: max(int4_bytes(shape, n, stage, num_bytes, _GROUP_SIZE) for stage in stages)
                 for n in _SIZES
             },
             kv_bytes_per_token={
@@ -119,25 +128,50 @@ def rank_parameters(shape: LlavaShape, num_ranks: int, stage: Stage) -> int:
     """
     text = shape.language
     hidden = text.hidden_size
-    split = split_over(text, num_ranks)
-    query_size = split.num_heads * text.head_dim
-    kv_size = split.num_kv_heads * text.head_dim
-    matrices = hidden * (2 * query_size + 2 * kv_size)
-    matrices += hidden * split.ffn_size * (3 if text.gated else 2)
     # Embedding and output layer, tied or not.
     vocabulary = hidden * padded_vocab_size(text.vocab_size, num_ranks)
     vocabulary *= stage.is_first + stage.is_last
     num_layers = len(stage.layers)
     norms = (2 * num_layers + stage.is_last) * hidden * (1 if text.norm == "rmsnorm" else 2)
+    split = split_over(text, num_ranks)
+    biases = 0
     all_linear = text.output_bias or text.mlp_bias  # megatron has the rest as zeros then
     if text.qkv_bias or all_linear:
-        matrices += query_size + 2 * kv_size
+        biases += (split.num_heads + 2 * split.num_kv_heads) * text.head_dim
     if all_linear:
-        matrices += split.ffn_size * (2 if text.gated else 1)
+        biases += split.ffn_size * (2 if text.gated else 1)
         norms += 2 * num_layers * hidden  # not divided either
     media = tower_shapes(shape.vision.used_tower) | projector_shapes(shape.vision, hidden)
-    divided = (num_layers * matrices + vocabulary) // num_ranks
+    divided = _matrix_parameters(text, num_ranks, stage)
+    divided += (num_layers * biases + vocabulary) // num_ranks
     return divided + norms + sum(prod(size) for size in media.values())
+
+
+def _matrix_parameters(text: LanguageShape, num_ranks: int, stage: Stage) -> int:
+    """Numbers in one rank's part of the matrices of a stage's layers."""
+    hidden = text.hidden_size
+    split = split_over(text, num_ranks)
+    query_size = split.num_heads * text.head_dim
+    kv_size = split.num_kv_heads * text.head_dim
+    of_layer = hidden * (2 * query_size + 2 * kv_size)
+    of_layer += hidden * split.ffn_size * (3 if text.gated else 2)
+    return len(stage.layers) * of_layer // num_ranks
+
+
+def int4_bytes(
+    shape: LlavaShape, num_ranks: int, stage: Stage, num_bytes: int, group_size: int
+) -> int:
+    """Memory of one rank's weights with the language model's matrices quantized by awq.
+
+    num_bytes: of one number in the model's precision, as are steps and input factors.
+    """
+    text = shape.language
+    split = split_over(text, num_ranks)
+    matrices = _matrix_parameters(text, num_ranks, stage)
+    others = rank_parameters(shape, num_ranks, stage) - matrices
+    inputs = 2 * text.hidden_size + split.local_heads * text.head_dim + split.ffn_size // num_ranks
+    factors, groups = len(stage.layers) * inputs, matrices // group_size
+    return num_bytes * (others + factors + groups) + matrices // 2 + groups
 
 
 def _kv_values(shape: LanguageShape, num_ranks: int, stage: Stage) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from neva.rank_split import stage_of
 from worker.checkpoint.open import open_checkpoint
 from worker.engine.admission import ModelLimits
 from worker.engine.device import DTYPE_OF_PRECISION
@@ -18,9 +19,9 @@ from worker.engine.pipeline import Pipeline
 from worker.engine.pipeline_sampler import PipelineSampler, Sampler
 from worker.engine.prefix_inputs import PrefixInputs
 from worker.engine.progress import Progress
+from worker.engine.quantization.layers import quantize_layers
 from worker.engine.sampler import VocabParallelSampler
 from worker.engine.scheduler import PrefillLimits, Scheduler
-from worker.engine.split import stage_of
 from worker.engine.vision import build_vision_encoder
 
 
@@ -51,6 +52,8 @@ def load_engine(
         load_language_model(
             gpt, weights, shape.language, ranks.tensor_rank, ranks.tensor_size, stage
         )
+        if config.quantization is not None:
+            quantize_layers(gpt, config.quantization, shape.language, ranks, stage)
         vision = build_vision_encoder(shape, weights, dtype, ranks, progress)
     gpt = gpt.to(ranks.device)
     prefill = PrefillLimits(

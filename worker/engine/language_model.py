@@ -10,6 +10,7 @@ import torch
 from torch.nn.functional import gelu, relu, silu
 
 from neva.nemo_config import Activation
+from neva.rank_split import Stage, split_over
 from worker.engine.architecture import LanguageShape
 from worker.engine.attention import PrefixContext, RotaryTable, RowContext
 from worker.engine.kv_cache import KVCache, SlotPool
@@ -30,7 +31,6 @@ from worker.engine.passes import (
 )
 from worker.engine.pipeline import Pipeline, row_parts, token_parts
 from worker.engine.progress import Progress
-from worker.engine.split import Stage, split_over
 
 _VOCAB_MULTIPLE = 128  # megatron pads the vocabulary to this times the tensor parallel size
 

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch.nn.functional import pad
 
+from neva.rank_split import RankSplit, Stage, split_over
 from worker.checkpoint.base import Weights
 from worker.engine.architecture import LanguageShape
 from worker.engine.language_model import padded_vocab_size
-from worker.engine.split import RankSplit, Stage, split_over
 
 
 @torch.no_grad()

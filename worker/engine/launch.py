@@ -38,6 +38,20 @@ _TERM_GRACE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
+class QuantizationConfig:
+    """How the language model's matrices are quantized.
+
+    Attributes:
+        group_size: of awq.
+        calibration_file: see `worker.engine.quantization.table`.
+    """
+
+    algorithm: Literal["awq", "int8_sq", "fp8"]
+    group_size: int
+    calibration_file: Path
+
+
+@dataclass(frozen=True, slots=True)
 class EngineConfig:
     """Everything the ranks need to know.
 
@@ -56,6 +70,7 @@ class EngineConfig:
         kv_cache_bytes: memory for keys and values on each rank; None takes a share of what is free
             after loading.
         log_path: where the ranks' stdout and stderr go; inherited when None.
+        quantization: of the language model's matrices; None: they stay as they are.
     """
 
     model_dir: Path
@@ -73,6 +88,7 @@ class EngineConfig:
     base_model: Path | None = None
     vision_encoder: Path | None = None
     pipeline_parallel_size: int = 1
+    quantization: QuantizationConfig | None = None
 
     @property
     def num_ranks(self) -> int:

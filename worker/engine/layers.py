@@ -8,16 +8,24 @@ quantised, another norm) is used as it is.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
-from worker.engine.passes import PassContext
 from worker.engine.progress import Progress
 
 
+class LayerContext(Protocol):
+    """What a layer's attention asks of a pass."""
+
+    def kept(self, layer: int, hidden: torch.Tensor) -> torch.Tensor: ...
+    def attend(
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+    ) -> torch.Tensor: ...
+
+
 def run_layers(
-    decoder: Any, hidden: torch.Tensor, context: PassContext, progress: Progress
+    decoder: Any, hidden: torch.Tensor, context: LayerContext, progress: Progress
 ) -> torch.Tensor:
     """hidden: (tokens, 1, hidden), overwritten. Returns what the context keeps of it behind the
     last layer, before the final norm.

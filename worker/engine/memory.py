@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 
 from neva.errors import ConfigError
+from neva.rank_split import split_over, stage_of
 from worker.engine.architecture import LanguageShape
 from worker.engine.distributed import Ranks, smallest
-from worker.engine.split import split_over, stage_of
 
 # What activations, the vision tower's and the allocator's gaps may take of what is free now.
 _SHARE_FOR_CACHE = {"cuda": 0.85, "cpu": 0.5}

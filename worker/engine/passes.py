@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from worker.engine.attention import PrefixContext, RowContext
+from worker.engine.layers import LayerContext
 from worker.engine.megatron_api import SelfAttention
 from worker.engine.row_batch import RowBatch
 
@@ -151,7 +152,7 @@ class CachedSelfAttention(SelfAttention):  # type: ignore[misc]
         self,
         hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None,
-        inference_context: PassContext,
+        inference_context: LayerContext,
         **_: Any,  # what else a layer can hand down (rotary tensors, packing) is not used here
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """hidden_states: (tokens, 1, hidden). Returns as many tokens as the context keeps."""

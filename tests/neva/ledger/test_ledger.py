@@ -140,3 +140,10 @@ def test_unknown_keys_of_a_later_version_are_ignored(ledger: Ledger, store: Stor
     key = layout.claim(0, 1)
     store.put(key, orjson.dumps({**orjson.loads(store.get(key)), "host": "later"}))
     assert ledger.past_attempts(0, ledger.shard_state(0))[0].row_ids == ("7",)
+
+
+def test_the_first_calibration_holds_for_all(ledger: Ledger) -> None:
+    assert ledger.read_calibration() is None
+    assert ledger.fix_calibration(b"one") == b"one"
+    assert ledger.fix_calibration(b"other") == b"one"
+    assert ledger.read_calibration() == b"one"

@@ -31,6 +31,7 @@ def test_a_compressed_nemo_is_described_whole(nemotron: Origin, tmp_path: Path) 
         "2 of a video, 32x32",
         "16 a frame, 32 a video",
         "memory, TP 8",
+        "GiB with awq",
     ):
         assert words in done.output
 

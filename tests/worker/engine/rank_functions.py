@@ -23,7 +23,7 @@ from worker.engine.cache_budget import CacheNeed
 from worker.engine.distributed import Ranks, gather_all
 from worker.engine.engine import Engine
 from worker.engine.kv_cache import KVCache
-from worker.engine.launch import EngineConfig, Precision
+from worker.engine.launch import EngineConfig, Precision, QuantizationConfig
 from worker.engine.passes import PassContext
 from worker.engine.protocol import GenerateRequest, MediaRef, Outcome
 from worker.engine.row_batch import RowBatch
@@ -44,6 +44,7 @@ class Setup:
     vision_encoder: Path | None = None
     prefill_piece_tokens: int = 512
     kv_cache_bytes: int | None = None
+    quantization: QuantizationConfig | None = None
 
 
 _engines: dict[Setup, Engine] = {}
@@ -67,6 +68,7 @@ def engine_for(ranks: Ranks, setup: Setup) -> Engine:
             vision_cache_embeddings=setup.vision_cache_embeddings,
             base_model=setup.base_model,
             vision_encoder=setup.vision_encoder,
+            quantization=setup.quantization,
         )
         _engines[setup] = load_engine(config, ranks).engine
     return _engines[setup]

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neva.errors import ConfigError
+from neva.rank_split import split_over, stage_of
 from tests.worker.engine.models import make_llava, make_request, reference_answer, write_media
 from tests.worker.engine.rank_functions import Setup, generate, last_logits
 from tests.worker.engine.ranks import RankPool, same_on_all
 from worker.engine.architecture import LanguageShape
-from worker.engine.split import split_over, stage_of
 
 SHAPE = LanguageShape(
     num_layers=1,

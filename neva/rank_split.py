@@ -9,9 +9,20 @@ and memory.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from neva.errors import ConfigError
-from worker.engine.architecture import LanguageShape
+
+
+class Divisible(Protocol):
+    """What of a language model is divided."""
+
+    @property
+    def num_heads(self) -> int: ...
+    @property
+    def num_kv_heads(self) -> int: ...
+    @property
+    def ffn_size(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +63,7 @@ class RankSplit:
         return range(rank * each, (rank + 1) * each)
 
 
-def split_over(shape: LanguageShape, size: int) -> RankSplit:
+def split_over(shape: Divisible, size: int) -> RankSplit:
     """Divide a model among `size` ranks; whole groups of heads stay together."""
     heads, kv_heads = shape.num_heads, shape.num_kv_heads
     ffn_size = -(-shape.ffn_size // size) * size

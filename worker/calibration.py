@@ -1,0 +1,159 @@
+"""One process that finds what a job's quantization goes by: `python -m worker.calibration`.
+
+The supervisor starts it before the engine when the ledger has no calibration yet. It decodes the
+job's first media, runs their prompts through the model and writes the result to the ledger if
+absent: whoever is first decides for all workers and retries. Media and torch in one process:
+when it dies, nothing else does, and it is started again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import structlog
+
+from neva.errors import ConfigError, NevaError, RowError
+from neva.ledger import Ledger, Manifest
+from neva.logs import configure_logging
+from neva.process import die_with_parent
+from neva.row_prompt import RowPrompts
+from neva.spec import JobSpec, Quantization
+from neva.store import open_store
+from worker.calibration_rows import candidates
+from worker.config import CALIBRATION_ERROR_FILE, WorkerConfig, read_worker_config
+from worker.consumer import read_run
+from worker.engine import distributed
+from worker.engine.device import DTYPE_OF_PRECISION, choose_device
+from worker.engine.launch import EXIT_CONFIG, DeviceKind
+from worker.engine.quantization.awq import Awq
+from worker.engine.quantization.calibrate import CalibrationPrompt, calibrate
+from worker.engine.quantization.method import Method
+from worker.engine.quantization.table import to_bytes
+from worker.media.prepare import MediaPreparer
+from worker.media.preprocess import from_profile
+
+log = structlog.get_logger()
+
+
+def find_calibration(config: WorkerConfig, device: DeviceKind) -> bytes:
+    """Calibrate the run that `config` names, and fix the result in its ledger.
+
+    Returns the calibration that holds.
+
+    Raises:
+        ConfigError: the model can't be used, or none of the prompts.
+        StoreError: a store can't be had now.
+    """
+    manifest, spec = read_run(config.output_uri)
+    ledger = Ledger(open_store(config.output_uri))
+    pixels: set[Path] = set()
+    try:
+        prompts = _prompts(config, spec, ledger, manifest, pixels)
+        found = _calibrate(config, spec, prompts, device)
+    finally:
+        for path in pixels:
+            path.unlink(missing_ok=True)
+    return ledger.fix_calibration(found)
+
+
+def _calibrate(
+    config: WorkerConfig, spec: JobSpec, prompts: list[CalibrationPrompt], device: DeviceKind
+) -> bytes:
+    log.info("calibrating", rows=len(prompts), media=len({p.media.key for p in prompts}))
+    rendezvous = config.scratch_dir / f"{os.getpid()}-calibration"
+    ranks = distributed.join(0, 1, choose_device(device, 0, 1), rendezvous)
+    return to_bytes(
+        calibrate(
+            config.model,
+            DTYPE_OF_PRECISION[spec.model.precision],
+            prompts,
+            _method(spec.model.quantization),
+            ranks,
+            lambda layer: log.info("calibrated", layer=layer),
+        )
+    )
+
+
+def _method(quantization: Quantization) -> Method:
+    if quantization.algorithm == "awq":
+        return Awq(quantization.group_size)
+    # Here, because it needs a package that is not always there.
+    from worker.engine.quantization.eight_bits import ModelOpt
+
+    return ModelOpt(quantization.algorithm)
+
+
+def _prompts(
+    config: WorkerConfig, spec: JobSpec, ledger: Ledger, manifest: Manifest, pixels: set[Path]
+) -> list[CalibrationPrompt]:
+    """As many as the job wants, and there are. Files of pixels are added to `pixels`."""
+    prompts = []
+    for prompt in _usable(config, spec, ledger, manifest, pixels):
+        prompts.append(prompt)
+        if len(prompts) == spec.model.quantization.calibration_rows:
+            break
+    if not prompts:
+        source = spec.model.quantization.calibration_prompts or spec.input.prompts
+        raise ConfigError(f"{source}: no prompt in it can be calibrated on; the log says why")
+    return prompts
+
+
+def _usable(
+    config: WorkerConfig, spec: JobSpec, ledger: Ledger, manifest: Manifest, pixels: set[Path]
+) -> Iterator[CalibrationPrompt]:
+    """Prompts whose media can be read. Which can't is a property of the file, never of the time."""
+    profile = config.model.profile()
+    tokenizer = config.model.tokenizer()
+    rules = RowPrompts(spec, profile, tokenizer)
+    media = MediaPreparer(
+        media=open_store(spec.media_base_path, confined=True),
+        output=open_store(str(config.scratch_dir / "calibration-frames")),
+        preprocess=from_profile(profile),
+        rules=rules.rules,
+        downloads_dir=config.scratch_dir,
+        pixels_dir=config.pixels_dir,
+    )
+    for asked in candidates(spec, ledger, manifest):
+        try:
+            prompt = rules.build(asked.question)
+            prepared = media.prepare(asked.media_name)
+        except RowError as error:
+            if error.retryable:
+                raise
+            log.warning("not calibrated on", media=asked.media_name, error=error.message)
+            continue
+        pixels.add(Path(prepared.ref.path))
+        answer_ids = tokenizer.encode(asked.answer)[: spec.inference.tokens_to_generate]
+        yield CalibrationPrompt(prompt.before_ids, (*prompt.after_ids, *answer_ids), prepared.ref)
+
+
+def main() -> int:
+    """Entry point; the exit code is that of an engine's rank."""
+    die_with_parent()
+    configure_logging()
+    parser = argparse.ArgumentParser(prog="python -m worker.calibration")
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), required=True)
+    arguments = parser.parse_args()
+    config = read_worker_config(arguments.config)
+    try:
+        data = find_calibration(config, arguments.device)
+        half = config.calibration_file.with_suffix(".half")
+        half.write_bytes(data)
+        half.rename(config.calibration_file)
+    except NevaError as error:
+        log.error("not calibrated", reason=error.reason, error=error.message)
+        with contextlib.suppress(OSError):
+            words = f"{error.reason}: {error.message}"
+            (config.scratch_dir / CALIBRATION_ERROR_FILE).write_text(words, encoding="utf-8")
+        return EXIT_CONFIG if isinstance(error, ConfigError) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

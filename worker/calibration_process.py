@@ -1,0 +1,81 @@
+"""Gets the run's calibration onto this machine: from the ledger, or by a process that finds it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import structlog
+
+from neva.errors import ConfigError, NevaError
+from neva.ledger import Ledger
+from neva.reasons import Reason
+from worker.config import CALIBRATION_ERROR_FILE, WorkerConfig
+from worker.engine.launch import EXIT_CONFIG, DeviceKind
+
+log = structlog.get_logger()
+
+_MAX_FAILED_STARTS = 3
+
+
+class CalibrationProcess:
+    """Kept by the supervisor until `config.calibration_file` is there."""
+
+    def __init__(self, config: WorkerConfig, ledger: Ledger, device: DeviceKind) -> None:
+        self._config = config
+        self._ledger = ledger
+        self._device = device
+        self._process: subprocess.Popen[bytes] | None = None
+        self._num_failed = 0
+
+    def keep(self, config_file: Path) -> bool:
+        """Go on; True once the calibration is there.
+
+        Raises:
+            ConfigError: the model or the prompts can't be calibrated.
+            NevaError: the ledger can't be read, or the process fails again and again.
+        """
+        file = self._config.calibration_file
+        if self._process is None:
+            if not file.exists() and (known := self._ledger.read_calibration()) is not None:
+                file.write_bytes(known)
+            if not file.exists():
+                self._start(config_file)
+            return file.exists()
+        code = self._process.poll()
+        if code is None:  # it is waited for even when it is done: it holds memory on the GPU
+            return False
+        self._process = None
+        if file.exists():
+            return True
+        reason, words = self._last_words(code)
+        if code == EXIT_CONFIG:
+            raise ConfigError(words, reason=reason)
+        self._num_failed += 1
+        log.error("calibration failed", exit_code=code, error=words)
+        if self._num_failed >= _MAX_FAILED_STARTS:
+            raise NevaError(f"the quantization can't be calibrated: {words}", reason=reason)
+        return False
+
+    def end(self) -> None:
+        """End the process if it runs."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+    def _start(self, config_file: Path) -> None:
+        command = [sys.executable, "-m", "worker.calibration", "--config", str(config_file)]
+        self._process = subprocess.Popen(
+            [*command, "--device", self._device], stdin=subprocess.DEVNULL
+        )
+        log.info("calibration started", pid=self._process.pid)
+
+    def _last_words(self, code: int) -> tuple[Reason, str]:
+        try:
+            path = self._config.scratch_dir / CALIBRATION_ERROR_FILE
+            reason, _, words = path.read_text(encoding="utf-8").partition(": ")
+            path.unlink()
+            return Reason(reason), words
+        except (OSError, ValueError):
+            return Reason.INTERNAL_ERROR, f"its process ended with exit code {code}"

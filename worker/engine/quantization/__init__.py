@@ -1,0 +1,1 @@
+"""Quantized matrices of the language model: how they are found, kept and computed with."""
