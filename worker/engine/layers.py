@@ -2,8 +2,7 @@
 
 `TransformerBlock.forward` and `TransformerLayer.forward` also serve training, recomputation,
 offloading, cross attention and graph capture; on small models those questions cost more time than
-the answers. The modules inside are called as they are, so whatever they are (plain or gated,
-quantised, another norm) is used as it is.
+the answers. The modules inside are used as they are (plain or gated, quantised, another norm).
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from typing import Any, Protocol
 import torch
 
 from worker.engine.progress import Progress
+from worker.engine.projection import project
 
 
 class LayerContext(Protocol):
@@ -51,7 +51,7 @@ def _add(hidden: torch.Tensor, change: torch.Tensor, bias: torch.Tensor | None) 
 
 def _mlp(mlp: Any, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
     """megatron's `MLP.forward` without its switches; returns (output, bias not added yet)."""
-    inner, bias = mlp.linear_fc1(hidden)
+    inner, bias = project(mlp.linear_fc1, hidden)
     if bias is not None:
         inner = inner + bias
     if mlp.config.gated_linear_unit:
@@ -59,5 +59,4 @@ def _mlp(mlp: Any, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | N
         inner = mlp.activation_func(gate).mul_(linear)
     else:
         inner = mlp.activation_func(inner)
-    result: tuple[torch.Tensor, torch.Tensor | None] = mlp.linear_fc2(inner)
-    return result
+    return project(mlp.linear_fc2, inner)

@@ -31,13 +31,19 @@ silence_its_own_warnings()
 from megatron.core import parallel_state  # noqa: E402
 from megatron.core.models.gpt import GPTModel  # noqa: E402
 from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec  # noqa: E402
+from megatron.core.tensor_parallel import (  # noqa: E402
+    ColumnParallelLinear,
+    RowParallelLinear,
+)
 from megatron.core.transformer.attention import SelfAttention  # noqa: E402
 from megatron.core.transformer.identity_op import IdentityOp  # noqa: E402
 from megatron.core.transformer.transformer_config import TransformerConfig  # noqa: E402
 
 __all__ = [
+    "ColumnParallelLinear",
     "GPTModel",
     "IdentityOp",
+    "RowParallelLinear",
     "SelfAttention",
     "TransformerConfig",
     "get_gpt_layer_local_spec",

@@ -16,6 +16,7 @@ import torch
 from worker.engine.attention import PrefixContext, RowContext
 from worker.engine.layers import LayerContext
 from worker.engine.megatron_api import SelfAttention
+from worker.engine.projection import project
 from worker.engine.row_batch import RowBatch
 
 
@@ -156,11 +157,14 @@ class CachedSelfAttention(SelfAttention):  # type: ignore[misc]
         **_: Any,  # what else a layer can hand down (rotary tensors, packing) is not used here
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """hidden_states: (tokens, 1, hidden). Returns as many tokens as the context keeps."""
-        query, key, value = self.get_query_key_value_tensors(hidden_states)
+        mixed = project(self.linear_qkv, hidden_states)[0]
+        dim = self.hidden_size_per_attention_head
+        # For each kv head its queries, its key, its value.
+        mixed = mixed.view(mixed.size(0), self.num_query_groups_per_partition, -1, dim)
+        query = mixed[:, :, :-2].reshape(mixed.size(0), -1, dim)
         attended = inference_context.attend(
-            self.layer_number - 1, query[:, 0], key[:, 0], value[:, 0]
+            self.layer_number - 1, query, mixed[:, :, -2], mixed[:, :, -1]
         )
         if not attended.size(0):
             return hidden_states[:0], None
-        projected: tuple[torch.Tensor, torch.Tensor | None] = self.linear_proj(attended[:, None])
-        return projected
+        return project(self.linear_proj, attended[:, None])
