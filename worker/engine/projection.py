@@ -16,7 +16,9 @@ def project(module: Any, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | 
     A rank that holds all of a plain matrix multiplies at once: megatron's autograd functions and
     collectives would change nothing, and on small models take as long as the product.
     """
-    if type(module) not in (ColumnParallelLinear, RowParallelLinear) or module.tp_group.size() > 1:
+    is_plain = type(module) in (ColumnParallelLinear, RowParallelLinear)
+    # A calibration watches the module's calls by hooks.
+    if not is_plain or module.tp_group.size() > 1 or module._forward_pre_hooks:
         product: tuple[torch.Tensor, torch.Tensor | None] = module(x)
         return product
     if module.skip_bias_add:

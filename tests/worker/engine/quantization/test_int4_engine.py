@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from neva.local_model import LocalModel
+from neva.rank_split import stage_of
 from tests.support.jobs import DEMO_MODEL
 from tests.worker.engine.quantization.conftest import (
     Case,
@@ -66,6 +68,14 @@ def test_every_tensor_parallel_size_computes_the_same(
     assert all(isinstance(answer, GenerateResult) for answer in calibrated.answers.values())
 
 
+def test_pipeline_stages_compute_the_same(
+    case: Case, calibrated: Calibrated, tmp_path: Path
+) -> None:
+    with closing(RankPool(2, tmp_path, num_stages=2)) as stages:
+        answers = stages.run(generate, calibrated.setup, case.requests)
+    assert same_on_all(answers) == calibrated.answers
+
+
 def test_quantization_is_in_effect_and_near_the_model(
     case: Case, calibrated: Calibrated, single: RankPool
 ) -> None:
@@ -106,8 +116,9 @@ def test_memory_shrinks_to_what_4_bits_take(calibrated: Calibrated, single: Rank
     expected = num_weights // 2 + num_weights // GROUP_SIZE * 5 + 3 * (3 * 128 + 512) * 4
     assert narrow == norms + expected
     with open_checkpoint(LocalModel(calibrated.plain.model_dir)) as checkpoint:  # as inspect says
-        told = int4_bytes(checkpoint.shape, 1, 4, GROUP_SIZE)
-        assert 4 * rank_parameters(checkpoint.shape, 1) - told == wide - narrow
+        whole = stage_of(checkpoint.shape.language.num_layers, 0, 1)
+        told = int4_bytes(checkpoint.shape, 1, whole, 4, GROUP_SIZE)
+        assert 4 * rank_parameters(checkpoint.shape, 1, whole) - told == wide - narrow
 
 
 def test_the_search_lowers_the_error_of_the_demo_model(tmp_path: Path, single: RankPool) -> None:
