@@ -103,10 +103,10 @@ class Kubelet:
                 _log.warning("kubelet: %s", error)
 
     def _sync(self) -> None:
-        pods = self._client.list("/api/v1/pods")
+        pods = self._client.items("/api/v1/pods")
         if self._jobs is not None:
             self._jobs.sync(pods)
-            pods = self._client.list("/api/v1/pods")
+            pods = self._client.items("/api/v1/pods")
         else:
             self.node.beat(self._client)
         with self._lock:
