@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 SMOLLM2 := $(VENV)/.smollm2
 
-.PHONY: setup demo accuracy bench-engine test lint types layers pytest test-smollm2 format clean
+.PHONY: setup crds demo accuracy bench-engine test lint types layers pytest test-smollm2 format clean
 
 setup: $(INSTALLED)
 
@@ -25,6 +25,10 @@ endif
 
 demo: $(INSTALLED)
 	@$(BIN)/python -m demo
+
+# The resource definitions of the chart, from the models in neva/.
+crds: $(INSTALLED)
+	@$(BIN)/python -m controller.crd
 
 # The demo model's accuracy through H.264, decoding and our engine; at least 0.97 is expected.
 accuracy: $(INSTALLED)
@@ -46,8 +50,9 @@ types: $(INSTALLED)
 layers: $(INSTALLED)
 	$(BIN)/lint-imports
 
+# Without KUBECONFIG, which would hand the tests a real cluster: the emulator does here.
 pytest: $(INSTALLED) $(SMOLLM2)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	env -u KUBECONFIG $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 # A language model with real weights through .nemo and two ranks, against transformers.
 test-smollm2: $(INSTALLED) $(SMOLLM2)
