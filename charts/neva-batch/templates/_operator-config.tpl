@@ -3,7 +3,11 @@
 workerImage: {{ include "neva-batch.workerImage" . | quote }}
 controllerImage: {{ include "neva-batch.controllerImage" . | quote }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
-imagePullSecrets: {{ .Values.image.pullSecrets | toJson }}
+imagePullSecrets:
+  {{- range .Values.image.pullSecrets }}
+  - name: {{ . }}
+  {{- else }} []
+  {{- end }}
 workerServiceAccount: {{ include "neva-batch.jobAccount" (list . "worker") | default nil | toJson }}
 finishServiceAccount: {{ include "neva-batch.jobAccount" (list . "finish") | default nil | toJson }}
 redis:
