@@ -24,8 +24,11 @@ def admit(kind: ResourceType, obj: Obj, old: Obj | None) -> Obj:
     Args:
         old: what it replaces; None at creation.
     """
+    obj = copy.deepcopy(obj)
+    if kind.has_status:
+        obj.setdefault("status", {})
     admission = _ADMISSION.get((kind.group, kind.plural))
-    return admission(kind, copy.deepcopy(obj), old) if admission else obj
+    return admission(kind, obj, old) if admission else obj
 
 
 def with_uid(kind: ResourceType, obj: Obj) -> Obj:

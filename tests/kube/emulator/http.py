@@ -153,7 +153,8 @@ class HttpApi:
             raise bad_request(message)
         lines = (self._log_folder / file_name).read_bytes().splitlines(keepends=True)
         tail = int(http.query.get("tailLines", len(lines)))
-        return web.Response(body=b"".join(lines[-tail:] if tail else []))
+        body = b"".join(lines[-tail:] if tail else [])
+        return web.Response(body=body, content_type="text/plain")
 
     async def _watch(self, http: web.Request, target: Target) -> web.StreamResponse:
         store, kind, query = self._api.store, target.kind, http.query
