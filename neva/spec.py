@@ -7,121 +7,66 @@ original's `neva_inference.yaml`, so such a block can be pasted in.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ModelWrapValidatorHandler,
-    StrictBool,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 from pydantic.alias_generators import to_camel
-from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from neva.spec_base import (
+    MAX_INT32,
+    CamelModel,
+    MediaSide,
+    ObjectName,
+    SnakeModel,
+    Uri,
+    check_dns_label,
+    null_word,
+)
+from neva.spec_cluster import Storage, Workers, set_fields
 
 API_VERSION = "neva-batch.dev/v1alpha1"
 KIND = "VideoNevaJob"
 
-_URI = re.compile(r"^(s3://[a-z0-9][a-z0-9._-]{1,61}[a-z0-9](/.*)?|file:///.+|[^:]+)$")
 
-
-def _check_uri(uri: str) -> str:
-    if not _URI.match(uri):
-        raise ValueError("must be s3://bucket/path, file:///path or a local path")
-    return uri
-
-
-def _check_dns_label(name: str) -> str:
-    if len(name) > 63 or not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", name):
-        raise ValueError("must be lower case letters, digits and '-', 63 characters at most")
-    return name
-
-
-def _null_word(value: object) -> object:
-    """YAML written for Hydra says `null` in quotes now and then."""
-    return None if value in ("null", "None") else value
-
-
-Uri = Annotated[str, AfterValidator(_check_uri)]
-MediaSide = Annotated[Literal["left", "right"] | None, BeforeValidator(_null_word)]
-
-
-class _CheckedModel(BaseModel):
-    """Adds rules between fields to the errors of the fields, so that a user sees all at once."""
-
-    @classmethod
-    def cross_problems(cls, data: dict[str, Any]) -> Iterator[tuple[str, str]]:
-        """(key, words) of each broken rule; `data` is raw and may be wrong in other ways, too."""
-        yield from ()
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _check_all(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        errors: list[InitErrorDetails] = []
-        model = None
-        try:
-            model = handler(data)
-        except ValidationError as error:
-            errors = [_as_init_error(dict(item)) for item in error.errors()]
-        if isinstance(data, dict):
-            for key, words in cls.cross_problems(data):
-                kind = PydanticCustomError("cross_field", "{words}", {"words": words})
-                errors.append(InitErrorDetails(type=kind, loc=(key,), input=data))
-        if model is None or errors:
-            raise ValidationError.from_exception_data(cls.__name__, errors)
-        return model
-
-
-def _as_init_error(item: dict[str, Any]) -> InitErrorDetails:
-    kind = PydanticCustomError(item["type"], "{words}", {"words": item["msg"]})
-    return InitErrorDetails(type=kind, loc=item["loc"], input=item["input"])
-
-
-class _CamelModel(_CheckedModel):
-    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True)
-
-
-class _SnakeModel(_CheckedModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Quantization(_CamelModel):
+class Quantization(CamelModel):
     """Weight quantization, as `quantization.*` of the original."""
 
     enable: StrictBool = Field(False, description="Quantize the language model's weights.")
-    algorithm: Literal["awq", "int8_sq", "fp8"] = Field("awq", description="Method.")
+    algorithm: Literal["awq", "int8_sq", "fp8"] = Field(
+        "awq",
+        description="awq: 4-bit weights, scaled by activations; int8_sq: 8-bit weights and "
+        "activations, smoothed; fp8: 8-bit floating point.",
+    )
 
 
-class Compat(_CamelModel):
+class Compat(CamelModel):
     """Quirks of the original by name; the defaults are the right thing."""
 
     color_order: Literal["rgb", "bgr"] | None = Field(
         None,
         description="Channel order of videos that the tower sees, bgr for checkpoints trained up "
-        "to rc0; null takes the checkpoint's, rgb unless it says otherwise.",
+        "to rc0; without it the checkpoint's, rgb unless it says otherwise.",
     )
     clean_response: Literal["exact", "nemo-rc0", "nemo-rc1"] = Field(
         "exact",
-        description="How `response` is cut out of the generated text; nemo-rc0 and nemo-rc1 lose "
-        "letters and answer with whole prompts, as the original does.",
+        description="How `response` is cut out of the generated text; exact: the new text; "
+        "nemo-rc0 and nemo-rc1 lose letters and answer with whole prompts, as the original does.",
     )
     repetition_penalty: Literal["applied", "nemo-rc0"] = Field(
         "applied",
-        description="nemo-rc0: without compute_logprob the penalty has no effect; with it, it "
-        "takes in the prompt and makes tokens with negative logits likelier.",
+        description="applied: on new tokens, always; nemo-rc0: without compute_logprob the penalty "
+        "has no effect; with it, it takes in the prompt and makes tokens with negative logits "
+        "likelier.",
     )
     output_format: Literal["batch", "nemo-rc0", "nemo-rc1"] = Field(
-        "batch", description="Keys of the output records."
+        "batch",
+        description="Keys of the output records: batch: our own; nemo-rc0 and nemo-rc1: those of "
+        "the original's two versions.",
     )
 
 
-class Model(_CamelModel):
+class Model(CamelModel):
     """What answers."""
 
     uri: Uri = Field(
@@ -141,13 +86,17 @@ class Model(_CamelModel):
         1, ge=1, le=64, description="Stages of layers (pipeline_model_parallel_size)."
     )
     precision: Literal["bf16", "fp16", "fp32"] = Field(
-        "bf16", description="Type of weights and activations."
+        "bf16",
+        description="Type of weights and activations: bf16 (bfloat16), fp16 (half) or fp32 (single "
+        "precision).",
     )
-    quantization: Quantization = Field(default_factory=Quantization)
-    compat: Compat = Field(default_factory=Compat)
+    quantization: Quantization = Field(
+        default_factory=Quantization, description="Weight quantization."
+    )
+    compat: Compat = Field(default_factory=Compat, description="Quirks of the original, by name.")
 
 
-class Input(_CamelModel):
+class Input(CamelModel):
     """What is asked, about which media."""
 
     prompts: Uri = Field(description="JSON Lines file, one prompt a line.")
@@ -155,17 +104,20 @@ class Input(_CamelModel):
         None, description="Prefix, folder or .tar that the records' media names are relative to."
     )
     media_type: Literal["video", "image"] | None = Field(
-        None, description="Which key of a record names its media."
+        None,
+        description="Which key of a record names its media, video or image; video by default.",
     )
 
 
-class Inference(_SnakeModel):
+class Inference(SnakeModel):
     """Sampling and prompt layout, with the keys and defaults of `neva_inference.yaml`."""
 
     greedy: StrictBool = Field(
         False, description="Take the most probable token; the sampling keys are not used then."
     )
-    top_k: int = Field(0, ge=0, description="Keep the k most probable tokens; 0 keeps all.")
+    top_k: int = Field(
+        0, ge=0, le=MAX_INT32, description="Keep the k most probable tokens; 0 keeps all."
+    )
     top_p: float = Field(
         0.9,
         ge=0,
@@ -186,13 +138,14 @@ class Inference(_SnakeModel):
         1.2, ge=1, le=10, description="Makes tokens already generated less likely; 1 is off."
     )
     min_tokens_to_generate: int = Field(
-        0, ge=0, description="The end token can't come before so many new tokens."
+        0, ge=0, le=65536, description="The end token can't come before so many new tokens."
     )
     compute_logprob: StrictBool = Field(
         False, description="Write each generated token's log probability to `logprobs`."
     )
-    end_strings: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+    end_strings: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] = Field(
         ("<extra_id_1>", "<extra_id_7>"),
+        max_length=64,
         description="Texts that end an answer, beside the tokenizer's end token and the prompt "
         "template's own.",
     )
@@ -200,7 +153,7 @@ class Inference(_SnakeModel):
         None, description="The guide's place for input.mediaBasePath."
     )
     media_type: Literal["video", "image"] | None = Field(
-        None, description="The guide's place for input.mediaType."
+        None, description="The guide's place for input.mediaType, video or image."
     )
     insert_media_token: MediaSide = Field(
         "left",
@@ -208,12 +161,14 @@ class Inference(_SnakeModel):
         "names it with <video> or <image>.",
     )
     num_frames: int | None = Field(
-        None, ge=1, le=1024, description="Frames a video is seen in; null takes the checkpoint's."
+        None, ge=1, le=1024, description="Frames a video is seen in; by default the checkpoint's."
     )
     splice_single_frame: Annotated[
-        Literal["first", "middle", "last"] | None, BeforeValidator(_null_word)
+        Literal["first", "middle", "last"] | None, BeforeValidator(null_word)
     ] = Field(
-        None, description="Show this one frame of each video; num_frames must be null or 1 then."
+        None,
+        description="Show this one frame of each video, the first, the middle or the last; "
+        "num_frames must be null or 1 then.",
     )
     seed: int = Field(0, ge=0, lt=2**63, description="Sampling seed of the job.")
 
@@ -222,38 +177,25 @@ class Inference(_SnakeModel):
         least, most = data.get("min_tokens_to_generate", 0), data.get("tokens_to_generate", 256)
         if isinstance(least, int) and isinstance(most, int) and least > most:
             yield "min_tokens_to_generate", f"is larger than tokens_to_generate ({most})"
-        if _null_word(data.get("splice_single_frame")) and data.get("num_frames") not in (None, 1):
+        if null_word(data.get("splice_single_frame")) and data.get("num_frames") not in (None, 1):
             yield "num_frames", "must be null or 1 with splice_single_frame"
         if data.get("all_probs") is True and data.get("compute_logprob") is not True:
             yield "all_probs", "needs compute_logprob"
 
 
-class Output(_CamelModel):
+class Output(CamelModel):
     """Where everything of the run is written."""
 
     uri: Uri = Field(description="Prefix or folder; it belongs to this job alone.")
 
 
-class Workers(_CamelModel):
-    """The pods that answer."""
-
-    replicas: int = Field(1, ge=1, le=10000, description="Worker pods.")
-    gpus_per_worker: int | None = Field(
-        None, ge=0, le=64, description="Tensor x pipeline parallel size by default; 0 runs on CPU."
-    )
-    queue_name: str | None = Field(None, description="Kueue LocalQueue of the worker Job.")
-    pod_template: dict[str, Any] | None = Field(
-        None, description="Merged over the worker pod's template."
-    )
-
-
-class Shards(_CamelModel):
+class Shards(CamelModel):
     """How the prompts are divided."""
 
     max_rows: int = Field(64, ge=1, le=100_000, description="Most rows of one shard.")
 
 
-class Failure(_CamelModel):
+class Failure(CamelModel):
     """What failures mean."""
 
     max_attempts: int = Field(
@@ -275,61 +217,106 @@ class Failure(_CamelModel):
         return num_failed <= (limit * num_rows if limit < 1 else limit)
 
 
-class Judge(_CamelModel):
+class Judge(CamelModel):
     """The model that scores the answers, behind an OpenAI-compatible API."""
 
     endpoint: str = Field(
-        "https://integrate.api.nvidia.com/v1", pattern=r"^https?://", description="Base URL."
+        "https://integrate.api.nvidia.com/v1",
+        max_length=2048,
+        pattern=r"^https?://",
+        description="Base URL of its API.",
     )
-    model: str = Field("mistralai/mixtral-8x7b-instruct-v0.1", min_length=1, description="Judge.")
-    api_key_secret: str | None = Field(
+    model: str = Field(
+        "mistralai/mixtral-8x7b-instruct-v0.1",
+        min_length=1,
+        max_length=256,
+        description="The judge's name there.",
+    )
+    api_key_secret: ObjectName | None = Field(
         None, description="Secret with the key API_TOKEN; locally the variable API_TOKEN."
     )
     questions: Uri | None = Field(None, description="Question file; the job's prompts by default.")
     context: Uri | None = Field(None, description="Captions that stand in for the media.")
     rules: Uri | None = Field(None, description="Rule file; the project's own rubric by default.")
     against: tuple[Uri, ...] = Field(
-        min_length=1, description="Answer files to compare the answers with."
+        min_length=1, max_length=16, description="Answer files to compare the answers with."
     )
     both_orders: StrictBool = Field(True, description="Ask twice, with the answers swapped.")
     concurrency: int = Field(8, ge=1, le=1024, description="Most requests at a time.")
-    max_tokens: int = Field(1024, ge=1, description="Most tokens of one review.")
+    max_tokens: int = Field(1024, ge=1, le=MAX_INT32, description="Most tokens of one review.")
 
 
-class JobSpec(_CamelModel):
-    """Everything a user asks for."""
+class JobParts(CamelModel):
+    """What a job and a drop folder's template of jobs have in common."""
 
-    model: Model
-    input: Input
-    inference: Inference = Field(default_factory=Inference)
-    output: Output
-    workers: Workers = Field(default_factory=Workers)
-    shards: Shards = Field(default_factory=Shards)
-    failure: Failure = Field(default_factory=Failure)
-    judge: Judge | None = None
-    suspend: StrictBool = Field(False, description="Stop the workers; finished rows are kept.")
-    ttl_seconds_after_finished: int | None = Field(None, ge=0, description="Then delete the job.")
+    model: Model = Field(description="What answers.")
+    inference: Inference = Field(
+        default_factory=Inference,
+        description="Sampling and prompt layout, as the block of neva_inference.yaml.",
+    )
+    workers: Workers = Field(default_factory=Workers, description="The pods that answer.")
+    shards: Shards = Field(default_factory=Shards, description="How the prompts are divided.")
+    failure: Failure = Field(default_factory=Failure, description="What failures mean.")
+    judge: Judge | None = Field(None, description="The model that scores the answers, if any.")
+    storage: Storage | None = Field(
+        None, description="Credentials of the object store instead of the release's."
+    )
+    suspend: StrictBool = Field(
+        False, description="Stop the workers and free their GPUs; finished rows are kept."
+    )
+    active_deadline_seconds: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_INT32,
+        description="The job fails when it isn't finished so long after its start; suspended time "
+        "counts, too.",
+    )
+    ttl_seconds_after_finished: int | None = Field(
+        None,
+        ge=0,
+        le=MAX_INT32,
+        description="So long after its end the job is deleted, never what it wrote.",
+    )
 
     @classmethod
     def cross_problems(cls, data: dict[str, Any]) -> Iterator[tuple[str, str]]:
-        def get(block: str, key: str, default: Any = None) -> Any:
-            value = data.get(block)
-            return value.get(key, default) if isinstance(value, dict) else default
-
-        tensor = get("model", "tensorParallelSize", 1)
-        pipeline = get("model", "pipelineParallelSize", 1)
-        gpus = get("workers", "gpusPerWorker")
+        tensor = _get(data, "model", "tensorParallelSize", 1)
+        pipeline = _get(data, "model", "pipelineParallelSize", 1)
+        gpus = _get(data, "workers", "gpusPerWorker")
         if all(isinstance(n, int) for n in (tensor, pipeline, gpus)) and gpus not in (
             0,
             tensor * pipeline,
         ):
             yield "workers.gpusPerWorker", f"is {gpus}; the ranks are {tensor} x {pipeline}"
         for here, there in (("mediaBasePath", "media_base_path"), ("mediaType", "media_type")):
-            ours, guides = get("input", here), get("inference", there)
+            ours, guides = _get(data, "input", here), _get(data, "inference", there)
             if ours and guides and ours != guides:
                 yield f"input.{here}", f"differs from inference.{there}"
-        if not get("input", "mediaBasePath") and not get("inference", "media_base_path"):
+
+
+class JobSpec(JobParts):
+    """Everything a user asks for."""
+
+    input: Input = Field(description="What is asked, about which media.")
+    output: Output = Field(description="Where everything of the run is written.")
+
+    @classmethod
+    def cross_problems(cls, data: dict[str, Any]) -> Iterator[tuple[str, str]]:
+        yield from super().cross_problems(data)
+        if not _get(data, "input", "mediaBasePath") and not _get(
+            data, "inference", "media_base_path"
+        ):
             yield "input.mediaBasePath", "missing"
+
+    def cluster_fields(self) -> list[str]:
+        """Paths of what is set here and means something on a cluster only, `gpusPerWorker` apart:
+        0 keeps a machine's GPUs unused, too."""
+        names = [f"workers.{name}" for name in set_fields(self.workers, Workers())]
+        names = [name for name in names if name != "workers.gpusPerWorker"]
+        for name in ("storage", "active_deadline_seconds", "ttl_seconds_after_finished"):
+            if getattr(self, name) is not None:
+                names.append(str(JobSpec.model_fields[name].alias))
+        return names
 
     @property
     def media_base_path(self) -> str:
@@ -340,12 +327,17 @@ class JobSpec(_CamelModel):
         return self.input.media_type or self.inference.media_type or "video"
 
 
+def _get(data: dict[str, Any], block: str, key: str, default: Any = None) -> Any:
+    value = data.get(block)
+    return value.get(key, default) if isinstance(value, dict) else default
+
+
 class Metadata(BaseModel):
     """Kubernetes object metadata; only the name matters outside a cluster."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    name: Annotated[str, AfterValidator(_check_dns_label)]
+    name: Annotated[str, AfterValidator(check_dns_label)]
 
 
 class VideoNevaJob(BaseModel):

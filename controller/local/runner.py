@@ -33,7 +33,6 @@ from neva.lease import Leases
 from neva.ledger import Ledger, Manifest, layout
 from neva.reasons import Reason
 from neva.settings import settings
-from neva.spec import Workers
 from neva.store import StoreUnavailable, open_store
 from neva.trouble import Trouble, clear_trouble
 
@@ -78,11 +77,8 @@ class Runner:
         spec = self._job.spec
         if spec.suspend:
             raise ConfigError("spec.suspend is true: the job is not to run")
-        defaults = Workers()
-        names = ("replicas", "queue_name", "pod_template")
-        ignored = [n for n in names if getattr(spec.workers, n) != getattr(defaults, n)]
-        if ignored:
-            keys = ", ".join(f"workers.{Workers.model_fields[name].alias}" for name in ignored)
+        if ignored := spec.cluster_fields():
+            keys = ", ".join(ignored)
             self._console.print(f"{keys}: for a cluster; this machine runs one worker")
 
     def _start(self) -> Manifest | None:
