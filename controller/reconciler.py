@@ -26,7 +26,8 @@ _LISTING_SHARE = 0.1
 class Progress:
     """How far a run is, in rows; `num_done` counts failed rows, too, and so does `num_failed`.
 
-    `trouble` is what made a worker leave a shard within the last minute.
+    `trouble` is what made a worker leave a shard within the last minute; `num_leased` shards are
+    being worked on.
     """
 
     num_rows: int
@@ -35,6 +36,7 @@ class Progress:
     num_shards: int
     num_shards_done: int
     trouble: Trouble | None = None
+    num_leased: int = 0
 
     @property
     def finished(self) -> bool:
@@ -68,8 +70,14 @@ class Reconciler:
         self._num_committed = self._num_failed = 0
         self._next_listing_s = float("-inf")
 
-    def step(self) -> Progress:
-        """Look once and act on it. Broker and store errors pass through; call again later."""
+    def step(self, *, listing: bool = False) -> Progress:
+        """Look once and act on it. Broker and store errors pass through; call again later.
+
+        Args:
+            listing: look at the ledger itself, however lately that was done.
+        """
+        if listing:
+            self._next_listing_s = float("-inf")
         self._take_commits()
         leases = self._leases.get_many(self._open)
         now_s = self._clock()
@@ -87,6 +95,7 @@ class Reconciler:
             num_shards=len(self._manifest.shards),
             num_shards_done=len(self._manifest.shards) - len(self._open),
             trouble=read_trouble(self._client, self._manifest.run_id),
+            num_leased=len(leases),
         )
 
     def _take_commits(self) -> None:
