@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup demo accuracy bench-engine test lint types layers pytest format clean
+.PHONY: setup crds demo accuracy bench-engine test lint types layers pytest format clean
 
 setup: $(INSTALLED)
 
@@ -24,6 +24,10 @@ endif
 
 demo: $(INSTALLED)
 	@$(BIN)/python -m demo
+
+# The resource definitions of the chart, from the models in neva/.
+crds: $(INSTALLED)
+	@$(BIN)/python -m controller.crd
 
 # The demo model's accuracy through H.264, decoding and our engine; at least 0.97 is expected.
 accuracy: $(INSTALLED)

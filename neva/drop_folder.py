@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 from pydantic.alias_generators import to_camel
 
 from neva.spec import JobParts, Metadata
-from neva.spec_base import CamelModel, RemoteUri, Uri
+from neva.spec_base import CamelModel, FolderUri, Uri
 
 DROP_FOLDER_KIND = "DropFolder"
 
 _Annotations = Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=64)]
 _Labels = Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=64)]
-
-
-def _check_folder(uri: str) -> str:
-    if not uri.endswith("/"):
-        raise ValueError("must end in '/'")
-    return uri
-
-
-FolderUri = Annotated[RemoteUri, AfterValidator(_check_folder)]
 
 
 class SqsQueue(CamelModel):
@@ -121,6 +113,13 @@ class DropFolderSpec(CamelModel):
         description="Prefix, ending in '/', below which every job writes to a folder of its name."
     )
     template: JobTemplate = Field(description="What a dropped file becomes.")
+
+    @classmethod
+    def cross_problems(cls, data: dict[str, Any]) -> Iterator[tuple[str, str]]:
+        watched, written = data.get("uri"), data.get("outputBase")
+        if isinstance(watched, str) and isinstance(written, str) and written.startswith(watched):
+            # Answers are *.jsonl, too: they would become jobs without end.
+            yield "outputBase", "must not lie below uri, which is watched"
 
 
 class DropFolder(BaseModel):

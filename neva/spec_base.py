@@ -28,6 +28,7 @@ MAX_INT32 = 2**31 - 1
 
 # An object's URI as a cluster takes it: the same for every pod.
 REMOTE_URI_PATTERN = r"^(s3://[a-z0-9][a-z0-9._-]{1,61}[a-z0-9](/.*)?|file:///.+)$"
+FOLDER_URI_PATTERN = r"^(s3://[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]/(.*/)?|file:///.+/)$"
 DNS_LABEL_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 DNS_SUBDOMAIN_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]+)?(m|k|[EPTGM]|[EPTGMK]i)?$"
@@ -57,12 +58,22 @@ def _quantity_text(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-Uri = Annotated[str, Field(max_length=URI_MAX_LENGTH), AfterValidator(_check_uri)]
-# Where everything is in the cluster a path on somebody's machine means nothing.
-RemoteUri = Annotated[str, Field(max_length=URI_MAX_LENGTH, pattern=REMOTE_URI_PATTERN)]
+# On a cluster a path on somebody's machine means nothing: there, the schema's pattern holds.
+Uri = Annotated[
+    str,
+    Field(max_length=URI_MAX_LENGTH, json_schema_extra={"pattern": REMOTE_URI_PATTERN}),
+    AfterValidator(_check_uri),
+]
+FolderUri = Annotated[str, Field(max_length=URI_MAX_LENGTH, pattern=FOLDER_URI_PATTERN)]
 ObjectName = Annotated[str, Field(max_length=253, pattern=DNS_SUBDOMAIN_PATTERN)]
 Quantity = Annotated[
-    str, BeforeValidator(_quantity_text), Field(max_length=32, pattern=QUANTITY_PATTERN)
+    str,
+    Field(
+        max_length=32,
+        pattern=QUANTITY_PATTERN,
+        json_schema_extra={"x-kubernetes-int-or-string": True},
+    ),
+    BeforeValidator(_quantity_text),
 ]
 MediaSide = Annotated[Literal["left", "right"] | None, BeforeValidator(null_word)]
 

@@ -1,0 +1,129 @@
+"""The cluster that the operator's tests run on: the emulator, or the one that KUBECONFIG names.
+
+On a real cluster its own controllers are at work, and only pods are run by us. Tests that break
+requests, or look at them, need the emulator: they ask for `emulator`.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import kubernetes
+import pytest
+
+from controller.crd import all_crds
+from tests.kube.emulator import Emulator, running_emulator
+from tests.kube.kubelet import Kubelet
+
+KUBECONFIG = "KUBECONFIG"
+FIELD_MANAGER = "neva-batch-tests"
+
+
+@dataclass
+class Cluster:
+    """An API server with our resource definitions.
+
+    Attributes:
+        kubeconfig: of an administrator.
+        emulator: None on a real cluster.
+    """
+
+    kubeconfig: Path
+    folder: Path
+    emulator: Emulator | None
+
+    @property
+    def is_real(self) -> bool:
+        return self.emulator is None
+
+    def client(self) -> kubernetes.client.ApiClient:
+        """An administrator's client; close it."""
+        return kubernetes.config.new_client_from_config(str(self.kubeconfig))
+
+    def kubeconfig_for(self, user: str) -> Path:
+        """A kubeconfig whose requests the emulator logs as `user`'s; the one there is, on a real
+        cluster."""
+        if self.emulator is None:
+            return self.kubeconfig
+        return self.emulator.write_kubeconfig(self.folder / f"{user}.kubeconfig", user)
+
+    def kubelet(self, folder: Path, **options: object) -> Kubelet:
+        """A kubelet for this cluster, not started; see Kubelet for the options."""
+        log_folder = self.emulator.log_folder if self.emulator is not None else None
+        return Kubelet(
+            self.kubeconfig_for("kubelet"),
+            folder,
+            log_folder=log_folder,
+            plays_controllers=not self.is_real,
+            **options,  # type: ignore[arg-type]
+        )
+
+
+def install_crds(client: kubernetes.client.ApiClient) -> None:
+    """Our resource definitions, as `kubectl apply --server-side --force-conflicts` does it."""
+    dynamic = kubernetes.dynamic.DynamicClient(client)
+    definitions = dynamic.resources.get(
+        api_version="apiextensions.k8s.io/v1", kind="CustomResourceDefinition"
+    )
+    for crd in all_crds():
+        dynamic.server_side_apply(
+            definitions, body=crd, field_manager=FIELD_MANAGER, force_conflicts=True
+        )
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """The cluster of this session."""
+    folder = tmp_path_factory.mktemp("cluster")
+    if real := os.environ.get(KUBECONFIG):
+        found = Cluster(Path(real), folder, None)
+        with found.client() as client:
+            install_crds(client)
+        yield found
+        return
+    with running_cluster(folder) as emulated:
+        yield emulated
+
+
+@pytest.fixture
+def emulated_cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """An emulator of this test's own, whatever KUBECONFIG says: to break and count requests."""
+    with running_cluster(tmp_path) as emulated:
+        yield emulated
+
+
+class running_cluster:  # noqa: N801  (used like a function)
+    """An emulator with our resource definitions, for as long as the block lasts."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        logs = folder / "pod-logs"
+        logs.mkdir()
+        self._running = running_emulator(logs)
+
+    def __enter__(self) -> Cluster:
+        emulator = self._running.__enter__()
+        kubeconfig = emulator.write_kubeconfig(self._folder / "admin.kubeconfig", "admin")
+        found = Cluster(kubeconfig, self._folder, emulator)
+        with found.client() as client:
+            install_crds(client)
+        emulator.requests.clear()
+        return found
+
+    def __exit__(self, *error: object) -> None:
+        self._running.__exit__(*error)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """A new namespace; everything in it is deleted afterwards."""
+    name = f"neva-test-{uuid.uuid4().hex[:8]}"
+    with cluster.client() as client:
+        core = kubernetes.client.CoreV1Api(client)
+        core.create_namespace({"metadata": {"name": name}})
+        yield name
+        core.delete_namespace(name)
