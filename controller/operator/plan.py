@@ -209,7 +209,7 @@ class _Course:
         run = self.seen.run
         child = self.seen.child(Role.PREPARE)
         if child is None:
-            why = (Why.PREPARING, "the prepare pod is being created")
+            why = self._creating(Role.PREPARE, Why.PREPARING, "the prepare pod is being created")
             return self._preparing(*why, [CreateChild(Role.PREPARE)], None)
         if child.failure is not None:
             reason, words = self._failure_of(child)
@@ -314,7 +314,8 @@ class _Course:
         workers = min(self.spec.workers.replicas, num_open)
         create = CreateChild(Role.WORKER, number, workers, run.num_shards_done)
         words = f"{workers} workers for {num_open} shards are being created"
-        return self._waiting(Why.WAITING_FOR_PODS, words, [create], _SOON_S, number)
+        why = self._creating(Role.WORKER, Why.WAITING_FOR_PODS, words)
+        return self._waiting(*why, [create], _SOON_S, number)
 
     def _watch_workers(self, child: ChildSeen, run: RunSeen) -> Plan:
         pods = self.seen.pods_of(child)
@@ -391,8 +392,10 @@ class _Course:
     def _finish(self, run: RunSeen) -> Plan:
         child = self.seen.child(Role.FINISH)
         if child is None:
-            words = "the finish pod is being created"
-            return self._finishing(words, [CreateChild(Role.FINISH)], None)
+            reason, words = self._creating(
+                Role.FINISH, Why.FINISHING, "the finish pod is being created"
+            )
+            return self._finishing(words, [CreateChild(Role.FINISH)], None, reason)
         if child.ended:
             if run.looked_s <= (child.ended_s or 0):
                 return Plan((LookAtRun(),), _SOON_S)
@@ -470,6 +473,10 @@ class _Course:
         return _with_status(self.seen, self.pace, status, [*deletions, *purge], _SOON_S)
 
     # Helpers
+
+    def _creating(self, role: Role, reason: Why, words: str) -> tuple[Why, str]:
+        refused = self.seen.creation_refused.get(role)
+        return (reason, words) if refused is None else (Why.POD_REFUSED, refused)
 
     def _is_prepared(self) -> bool:
         run = self.seen.run

@@ -19,7 +19,7 @@ from kombu.exceptions import OperationalError
 from controller.operator.rate import RateWindow
 from controller.operator.seen import RunSeen
 from controller.reconciler import Progress, Reconciler
-from controller.summary import is_finished, read_summary
+from controller.summary import read_summary
 from neva import queue
 from neva.conditions import ConditionReason
 from neva.errors import NevaError
@@ -114,7 +114,7 @@ class LedgerRuns:
         run.num_done = max(run.num_done, progress.num_done)
         run.rate.add(now_s, run.num_done)
         # Stamped when the look began: what ended later was not seen by it.
-        return self._seen(run, job, progress, now_s)
+        return self._seen(run, progress, now_s)
 
     def _open(self, job: VideoNevaJob) -> _Run | None:
         ledger = Ledger(open_store(job.spec.output.uri))
@@ -126,7 +126,7 @@ class LedgerRuns:
         reconciler = Reconciler(manifest, ledger, self._client, app, leases, grace_s=self._grace_s)
         return _Run(ledger, manifest.run_id, reconciler, app, RateWindow())
 
-    def _seen(self, run: _Run, job: VideoNevaJob, progress: Progress, now_s: float) -> RunSeen:
+    def _seen(self, run: _Run, progress: Progress, now_s: float) -> RunSeen:
         seen = RunSeen(
             looked_s=now_s,
             run_id=run.run_id,
@@ -141,7 +141,7 @@ class LedgerRuns:
             trouble=progress.trouble,
         )
         store = run.ledger.store
-        if not progress.finished or not is_finished(store, job):
+        if not progress.finished:
             return seen
         summary = read_summary(store)
         return dataclasses.replace(seen, summary=summary, score=_score(store, summary))

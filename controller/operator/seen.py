@@ -123,7 +123,6 @@ class RunSeen:
         eta_s: least and most time left.
         active: somebody holds a lease.
         summary: summary.json, when every shard is committed and the finish pod wrote it.
-        finished: the finish pod's work is complete (`_SUCCESS`, or failed by the threshold).
         score: the judge's overall score.
     """
 
@@ -155,7 +154,7 @@ class Observed:
         refusals: by child's uid, the words of the last event that says a pod was refused.
         refusals_asked: by child's uid, when and how often events were last asked for.
         status_written_s: when this process last wrote the status; None: never.
-        has_broker_state: whether the run's queue may have to be emptied.
+        creation_refused: by role, why the API server refused a child lately.
     """
 
     now_s: float
@@ -167,6 +166,7 @@ class Observed:
     refusals: Mapping[str, str] = field(default_factory=dict)
     refusals_asked: Mapping[str, tuple[float, int]] = field(default_factory=dict)
     status_written_s: float | None = None
+    creation_refused: Mapping[Role, str] = field(default_factory=dict)
 
     def child(self, role: Role) -> ChildSeen | None:
         """The child of a role; of several worker Jobs the unfinished one, else the latest."""
