@@ -15,9 +15,15 @@ import redis
 import structlog
 
 from controller.operator.act import Actor, Stale
-from controller.operator.actions import Action, CreateChild, LookAtRun, LookForRefusals, TellEvent
+from controller.operator.actions import (
+    Action,
+    CreateChild,
+    LookAtRun,
+    LookForRefusals,
+    TellEvent,
+    WriteStatus,
+)
 from controller.operator.actions import Plan as Planned
-from controller.operator.actions import WriteStatus
 from controller.operator.api import ApiError, KubeApi
 from controller.operator.names import Role
 from controller.operator.plan import Pace, plan
@@ -86,7 +92,7 @@ class Engine:
             started_s = time.perf_counter()
             try:
                 self.process(key)
-            except Exception as error:  # noqa: BLE001 - one job's fault must not end the others'
+            except Exception as error:  # one job's fault must not end the others'
                 self.counters.errors += 1
                 log.exception("reconcile failed", job="/".join(key), error=str(error))
                 self._queue.add_failed(key)

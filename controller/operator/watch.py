@@ -58,7 +58,7 @@ def _settings() -> kopf.OperatorSettings:
 
 def _registry(world: World, kueue: bool) -> kopf.OperatorRegistry:
     registry = kopf.OperatorRegistry()
-    labels = {LABEL_MANAGED_BY: MANAGER, LABEL_JOB: kopf.PRESENT}
+    labels: dict[str, Any] = {LABEL_MANAGED_BY: MANAGER, LABEL_JOB: kopf.PRESENT}
 
     def login(**kwargs: Any) -> Any:
         return kopf.login_via_client(**kwargs)
