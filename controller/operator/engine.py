@@ -33,7 +33,6 @@ from controller.operator.seen import Observed, RunSeen
 from controller.operator.workqueue import WorkQueue
 from controller.operator.world import Key, World
 from neva.errors import NevaError
-from neva.spec import API_VERSION, KIND, Metadata, VideoNevaJob
 
 log = structlog.get_logger()
 
@@ -182,10 +181,7 @@ class Engine:
         if memory.run is not None and 0 <= seen.now_s - memory.run.looked_s < _MIN_LOOK_S:
             self._queue.add(key, _MIN_LOOK_S)
             return
-        whole = VideoNevaJob(
-            api_version=API_VERSION, kind=KIND, metadata=Metadata(name=job.name), spec=job.spec
-        )
-        memory.run = self._runs.look(job.uid, whole, listing=listing)
+        memory.run = self._runs.look(job.uid, job.spec.output.uri, listing=listing)
         self._queue.add(key)
 
     def _memory_of(self, key: Key, uid: str) -> _Memory:

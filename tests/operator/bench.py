@@ -54,7 +54,9 @@ class Bench:
         module = "tests.operator.cut" if cut else "controller"
         with (self.folder / "operator.log").open("ab") as log:
             self.operator = subprocess.Popen(
-                [sys.executable, "-m", module, "operator", "--config", str(path)],
+                # It dies with the tests, however they end.
+                [sys.executable, "-m", "neva.tethered", sys.executable, "-m", module]
+                + ["operator", "--config", str(path)],
                 env={
                     **os.environ,
                     "KUBECONFIG": str(self.cluster.kubeconfig_for("operator")),
