@@ -10,7 +10,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 SMOLLM2 := $(VENV)/.smollm2
 
-.PHONY: setup crds demo accuracy bench-engine test lint types layers pytest test-smollm2 format clean
+.PHONY: setup crds chart-readme test-images demo accuracy bench-engine test lint types layers \
+	pytest test-smollm2 format clean
 
 setup: $(INSTALLED)
 
@@ -29,6 +30,14 @@ demo: $(INSTALLED)
 # The resource definitions of the chart, from the models in neva/.
 crds: $(INSTALLED)
 	@$(BIN)/python -m controller.crd
+
+# The table of values in the chart's README, from the comments in values.yaml.
+chart-readme: $(INSTALLED)
+	@$(BIN)/python -m tests.chart.readme
+
+# The Dockerfile's install steps in folders of this machine; minutes.
+test-images: $(INSTALLED)
+	$(BIN)/python -m pytest tests/images/slow_install.py
 
 # The demo model's accuracy through H.264, decoding and our engine; at least 0.97 is expected.
 accuracy: $(INSTALLED)

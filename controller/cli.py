@@ -41,6 +41,9 @@ _COMMANDS = {
     for command in (
         _LazyCommand("run", "controller.local.cli", "run_app", "Run a job file on this machine."),
         _LazyCommand("status", "controller.local.cli", "status_app", "Show how far a run is."),
+        _LazyCommand("operator", "controller.operator.cli", "app", "Run jobs of a cluster."),
+        _LazyCommand("prepare", "controller.pods", "prepare_app", "Validate and split (a pod)."),
+        _LazyCommand("finish", "controller.pods", "finish_app", "Merge, report, judge (a pod)."),
         _LazyCommand("worker", "worker.cli", "app", "Answer the shards of a run (worker pod)."),
         _LazyCommand("inspect", "worker.checkpoint.cli", "inspect_app", "Say what a model is."),
         _LazyCommand(

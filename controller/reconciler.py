@@ -26,7 +26,8 @@ _LISTING_SHARE = 0.1
 class Progress:
     """How far a run is, in rows; `num_done` counts failed rows, too, and so does `num_failed`.
 
-    `trouble` is what made a worker leave a shard within the last minute.
+    `trouble` is what made a worker leave a shard within the last minute; `num_leased` shards are
+    being worked on.
     """
 
     num_rows: int
@@ -35,6 +36,7 @@ class Progress:
     num_shards: int
     num_shards_done: int
     trouble: Trouble | None = None
+    num_leased: int = 0
 
     @property
     def finished(self) -> bool:
@@ -55,7 +57,10 @@ class Reconciler:
         grace_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._manifest = manifest
+        # Not the manifest itself: its row ids would fill a controller of many runs.
+        self._run_id = manifest.run_id
+        self._num_rows, self._num_rejected = manifest.num_rows, manifest.num_rejected
+        self._num_shards = len(manifest.shards)
         self._ledger = ledger
         self._client = client
         self._app = app
@@ -68,25 +73,32 @@ class Reconciler:
         self._num_committed = self._num_failed = 0
         self._next_listing_s = float("-inf")
 
-    def step(self) -> Progress:
-        """Look once and act on it. Broker and store errors pass through; call again later."""
+    def step(self, *, listing: bool = False) -> Progress:
+        """Look once and act on it. Broker and store errors pass through; call again later.
+
+        Args:
+            listing: look at the ledger itself, however lately that was done.
+        """
+        if listing:
+            self._next_listing_s = float("-inf")
         self._take_commits()
         leases = self._leases.get_many(self._open)
         now_s = self._clock()
-        if queue.depth(self._client, self._manifest.run_id).ready:
+        if queue.depth(self._client, self._run_id).ready:
             self._waiting_at_s = now_s
         seen = Observed(now_s, self._open, leases, self._enqueued_at_s, self._waiting_at_s)
         for shard in shards_to_enqueue(seen, self._grace_s):
-            queue.send(self._app, queue.ShardMessage(self._manifest.run_id, shard))
+            queue.send(self._app, queue.ShardMessage(self._run_id, shard))
             self._enqueued_at_s[shard] = now_s
-        rejected = self._manifest.num_rejected
+        rejected = self._num_rejected
         return Progress(
-            num_rows=self._manifest.num_rows,
+            num_rows=self._num_rows,
             num_done=rejected + self._num_committed + sum(x.num_done for x in leases.values()),
             num_failed=rejected + self._num_failed + sum(x.num_failed for x in leases.values()),
-            num_shards=len(self._manifest.shards),
-            num_shards_done=len(self._manifest.shards) - len(self._open),
-            trouble=read_trouble(self._client, self._manifest.run_id),
+            num_shards=self._num_shards,
+            num_shards_done=self._num_shards - len(self._open),
+            trouble=read_trouble(self._client, self._run_id),
+            num_leased=len(leases),
         )
 
     def _take_commits(self) -> None:

@@ -90,5 +90,11 @@ class Leases:
     def release(self, shard: int, attempt: int) -> None:
         self._release(keys=[self._key(shard)], args=[attempt])
 
+    def purge(self) -> None:
+        """Forget all leases of the run."""
+        keys = list(self._client.scan_iter(f"{self._prefix}*", count=1000))
+        for start in range(0, len(keys), _MGET_CHUNK):
+            self._client.delete(*keys[start : start + _MGET_CHUNK])
+
     def _key(self, shard: int) -> str:
         return f"{self._prefix}{shard}"

@@ -24,6 +24,7 @@ VISIBILITY_TIMEOUT_S = 30
 _SOCKET_TIMEOUT_S = 5
 _UNACKED_INDEX = "unacked_index"  # kombu's sorted set: delivery tag → time of delivery
 _UNACKED = "unacked"
+_BINDING_PREFIX = "_kombu.binding."
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,25 @@ def depth(client: redis.Redis, run_id: str) -> QueueDepth:
     pipe.hlen(_UNACKED)
     ready, unacked = pipe.execute()
     return QueueDepth(int(ready), int(unacked))
+
+
+def purge(client: redis.Redis, run_id: str) -> None:
+    """Take everything of a run out of the broker, messages being worked on included.
+
+    Those would come back to the queue after the visibility timeout, and stay there for ever.
+    """
+    name = queue_name(run_id)
+    tags = [
+        tag
+        for tag, message in client.hscan_iter(_UNACKED, count=500)
+        if f'"routing_key": "{name}"'.encode() in message
+    ]
+    pipe = client.pipeline(transaction=False)
+    pipe.delete(name, f"{_BINDING_PREFIX}{name}")
+    for tag in tags:
+        pipe.hdel(_UNACKED, tag)
+        pipe.zrem(_UNACKED_INDEX, tag)
+    pipe.execute()
 
 
 def broker_url(redis_url: str) -> str:

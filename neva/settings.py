@@ -50,6 +50,13 @@ class Settings(BaseSettings):
         default_factory=lambda: Path(tempfile.gettempdir()), description="Sockets, media, pixels."
     )
     log_level: str = Field("INFO", description="Level of the JSON logs.")
+    job: str | None = Field(None, description="The job as JSON; a cluster's pods get it so.")
+    idle_exit_s: float = Field(
+        10.0, gt=0, description="A worker started with --until-done ends when idle for so long."
+    )
+    termination_log: Path | None = Field(
+        None, description="Where a pod's process says why it ends; none is /dev/termination-log."
+    )
 
 
 @lru_cache(maxsize=1)

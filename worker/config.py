@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +17,7 @@ CONFIG_FILE = "worker.json"
 DRAINING_FILE = "draining"
 CALIBRATION_FILE = "calibration.safetensors"
 CALIBRATION_ERROR_FILE = "calibration.error"
+_BUSY_SUFFIX = ".busy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,21 @@ class WorkerConfig:
     def draining(self) -> bool:
         """The worker is about to stop: flush, release, take nothing new."""
         return (self.scratch_dir / DRAINING_FILE).exists()
+
+    @property
+    def busy(self) -> bool:
+        """Some child works on a shard."""
+        return any(self.scratch_dir.glob(f"*{_BUSY_SUFFIX}"))
+
+    @contextmanager
+    def working_on(self, shard: int) -> Iterator[None]:
+        """Be busy. The name begins with the process's id, so that a killed child's is swept."""
+        path = self.scratch_dir / f"{os.getpid()}-{shard}{_BUSY_SUFFIX}"
+        path.touch()
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
     def write(self) -> Path:
         path = self.scratch_dir / CONFIG_FILE

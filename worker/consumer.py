@@ -133,7 +133,8 @@ def main() -> None:
             log.warning("message of another run dropped", run=run)
             return
         try:
-            outcome = child().run(shard, task.request.properties.get("delivery_tag"))
+            with config.working_on(shard):
+                outcome = child().run(shard, task.request.properties.get("delivery_tag"))
         except NevaError as error:
             # The controller sees a shard without lease and sends it again.
             log.error("shard left", shard=shard, reason=error.reason, error=error.message)

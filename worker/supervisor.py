@@ -16,6 +16,7 @@ import sys
 import time
 import uuid
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ from worker.engine.launch import (
     QuantizationConfig,
 )
 from worker.engine.watchdog import EngineWatchdog
+from worker.until_done import RunWatch, Verdict
 
 log = structlog.get_logger()
 
@@ -65,11 +67,28 @@ class Overrides:
     device: DeviceKind | None = None
 
 
-class Supervisor:
-    """One worker. `run` returns its exit code when it has drained."""
+class Ended(Enum):
+    """Why a worker ended in order."""
 
-    def __init__(self, output_uri: str, redis_url: str, overrides: Overrides) -> None:
+    TOLD = "told to stop"
+    DONE = "every shard is committed"
+    IDLE = "every open shard is with another worker"
+
+
+class Supervisor:
+    """One worker. `run` returns when it has drained.
+
+    Args:
+        until_done: end when there is nothing left to do, not only when told to.
+    """
+
+    def __init__(
+        self, output_uri: str, redis_url: str, overrides: Overrides, *, until_done: bool = False
+    ) -> None:
         manifest, spec = read_run(output_uri)
+        self._watch = (
+            RunWatch.connect(output_uri, redis_url, manifest, settings()) if until_done else None
+        )
         self._precision = spec.model.precision
         self._tensor_parallel_size = (
             overrides.tensor_parallel_size or spec.model.tensor_parallel_size
@@ -107,8 +126,8 @@ class Supervisor:
         self._consumer_started_s = 0.0
         self._num_failed_consumers = 0
 
-    def run(self) -> None:
-        """Work until SIGTERM or SIGINT.
+    def run(self) -> Ended:
+        """Work until SIGTERM or SIGINT, or until done.
 
         Raises:
             ConfigError: the engine refuses the model or the configuration.
@@ -119,16 +138,22 @@ class Supervisor:
         config_file = self._config.write()
         # Whatever a killed process leaves in its temporary directory goes with ours.
         os.environ["TMPDIR"] = str(self._scratch_dir)
+        verdict = Verdict.STAY
         try:
-            while not self._stopping:
+            while not self._stopping and verdict is Verdict.STAY:
                 if self._calibration is None or self._calibration.keep(config_file):
                     self._keep_engine()
                     self._keep_consumer(config_file)
                 self._sweep()
                 time.sleep(_CHECK_INTERVAL_S)
+                if self._watch is not None:
+                    verdict = self._watch.look(self._config.busy)
             self._drain()
         finally:
             self._end()
+        if verdict is Verdict.STAY:
+            return Ended.TOLD
+        return Ended.DONE if verdict is Verdict.DONE else Ended.IDLE
 
     def _request_stop(self, signum: int, frame: Any) -> None:
         self._stopping = True

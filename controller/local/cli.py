@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from controller.local.runner import EXIT_ERROR, EXIT_INVALID, Runner
+from controller.exits import EXIT_ERROR, EXIT_INVALID
+from controller.local.runner import Runner
 from neva.errors import ConfigError, NevaError
 from neva.ledger import Ledger, layout
 from neva.store import open_store

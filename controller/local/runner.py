@@ -7,8 +7,6 @@ finished one is left alone.
 from __future__ import annotations
 
 import contextlib
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from itertools import islice
@@ -20,33 +18,24 @@ from kombu.exceptions import OperationalError
 from rich.console import Console
 from rich.markup import escape
 
+from controller.exits import EXIT_OK, EXIT_ROWS_FAILED
+from controller.finish import Stages, finish_run
 from controller.local.broker import EmbeddedBroker
 from controller.local.progress import LiveProgress
 from controller.local.worker_process import LocalWorker
-from controller.merge import Merged, merge
 from controller.reconciler import Reconciler
 from controller.start import check_same_run, start_run
-from controller.summary import (
-    SUCCEEDED,
-    add_judge,
-    is_finished,
-    read_summary,
-    rounded,
-    summarize,
-    write_summary,
-)
+from controller.summary import SUCCEEDED, is_finished, read_summary
 from neva import queue
 from neva.errors import ConfigError, NevaError
 from neva.job_file import load_job
 from neva.lease import Leases
 from neva.ledger import Ledger, Manifest, layout
-from neva.quantization import quantization_record, require_modelopt
+from neva.quantization import require_modelopt
 from neva.reasons import Reason
 from neva.settings import settings
 from neva.store import StoreUnavailable, open_store
 from neva.trouble import Trouble, clear_trouble
-
-EXIT_OK, EXIT_ERROR, EXIT_INVALID, EXIT_ROWS_FAILED = 0, 1, 2, 3
 
 _MAX_ERRORS_SHOWN = 100
 
@@ -59,7 +48,7 @@ class Runner:
         self._job = load_job(job_file)
         self._console = console
         self._ledger = Ledger(open_store(self._job.spec.output.uri))
-        self._stages_s: dict[str, float] = {}
+        self._stages = Stages()
 
     def run(self) -> int:
         """Run the job to its end; returns the exit code.
@@ -70,7 +59,7 @@ class Runner:
         self._tell_what_is_for_a_cluster()
         manifest = self._ledger.read_manifest()
         if manifest is None:
-            with self._stage("validate"):
+            with self._stages.measure("validate"):
                 manifest = self._start()
             if manifest is None:
                 return EXIT_ROWS_FAILED
@@ -80,11 +69,10 @@ class Runner:
                 where = escape(self._ledger.store.base_uri)
                 self._console.print(f"{where} is finished; nothing was changed.")
                 return self._tell_result()
-        with self._stage("answer"):
+        with self._stages.measure("answer"):
             self._answer(manifest)
-        with self._stage("merge"):
-            merged = merge(self._ledger, manifest)
-        return self._finish(manifest, merged)
+        finish_run(self._job, self._job_file, self._ledger, manifest, self._stages)
+        return self._tell_result()
 
     def _tell_what_is_for_a_cluster(self) -> None:
         spec = self._job.spec
@@ -183,46 +171,6 @@ class Runner:
 
     # The end
 
-    def _finish(self, manifest: Manifest, merged: Merged) -> int:
-        """Summary and report first, so that they exist whatever becomes of the judge."""
-        store = self._ledger.store
-        quantization = quantization_record(
-            self._job.spec.model.quantization, self._ledger.read_calibration()
-        )
-        summary = summarize(self._job, manifest, merged, self._stages_s, quantization)
-        self._write_report(summary)
-        if summary["state"] == SUCCEEDED:
-            if self._job.spec.judge is not None and merged.num_answered:
-                self._judge()
-                add_judge(summary, store)
-                summary["stages_s"] = rounded(self._stages_s)
-                self._write_report(summary)
-            store.put(layout.SUCCESS, b"")
-        return self._tell_result()
-
-    def _write_report(self, summary: dict[str, Any]) -> None:
-        write_summary(self._ledger.store, summary)
-        if self._call("report", self._ledger.store.base_uri, quiet=True) != 0:
-            raise NevaError("the report can't be written; the answers are complete")
-
-    def _judge(self) -> None:
-        with self._stage("judge"):
-            code = self._call("judge", "--job", str(self._job_file))
-        if code == 0:
-            return
-        error = ConfigError if code == EXIT_INVALID else NevaError
-        raise error(
-            "the judge gave no scores; the answers and their report are complete, and the same "
-            "command asks the judge again",
-            reason=Reason.JUDGE_UNAVAILABLE,
-        )
-
-    def _call(self, *arguments: str, quiet: bool = False) -> int:
-        """Run another role's command in a process of its own, as a cluster does."""
-        command = [sys.executable, "-m", "controller", *arguments]
-        stdout = subprocess.DEVNULL if quiet else None
-        return subprocess.run(command, stdout=stdout, check=False).returncode
-
     def _tell_result(self) -> int:
         store = self._ledger.store
         summary = read_summary(store)
@@ -237,9 +185,3 @@ class Runner:
         for name in (layout.OUTPUTS, layout.ERRORS, layout.REPORT):
             self._console.print(f"  {store.uri_of(name)}", markup=False)
         return EXIT_OK if summary["state"] == SUCCEEDED else EXIT_ROWS_FAILED
-
-    @contextlib.contextmanager
-    def _stage(self, name: str) -> Iterator[None]:
-        started_s = time.monotonic()
-        yield
-        self._stages_s[name] = time.monotonic() - started_s

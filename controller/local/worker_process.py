@@ -8,10 +8,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from controller.exits import EXIT_WORKER_CONFIG
 from neva.errors import ConfigError, NevaError
+from neva.pod import read_last_words
 from neva.reasons import Reason
 
-EXIT_CONFIG = 64
 _MAX_DEATHS_WITHOUT_PROGRESS = 5
 _STOP_GRACE_S = 40.0  # longer than the worker's own drain time
 
@@ -55,7 +56,7 @@ class LocalWorker:
             if code is None:
                 return
             reason, words = self._words()
-            if code == EXIT_CONFIG:
+            if code == EXIT_WORKER_CONFIG:
                 raise ConfigError(words or "the worker refuses the job", reason=reason)
             self._num_deaths = 1 if num_done > self._num_done else self._num_deaths + 1
             self._num_done = num_done
@@ -96,7 +97,7 @@ class LocalWorker:
     def _words(self) -> tuple[Reason, str]:
         """What the worker said at its end: `reason: message`."""
         try:
-            reason, _, words = self._last_words.read_text(encoding="utf-8").partition(": ")
-            return Reason(reason), words.strip()
-        except (OSError, ValueError):
+            reason, words = read_last_words(self._last_words.read_text(encoding="utf-8"))
+        except OSError:
             return Reason.WORKER_CRASHED, ""
+        return reason or Reason.WORKER_CRASHED, words

@@ -1,0 +1,241 @@
+"""The Kubernetes API as the operator uses it: plain JSON in and out, few calls, own errors.
+
+Runs on the official client's configuration, authentication and connection pool. Its models are left
+out: they cost a conversion of every object and drop fields that they don't know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+from urllib.parse import quote, urlencode
+
+import orjson
+import urllib3
+from kubernetes import client as kubernetes_client
+from kubernetes import config as kubernetes_config
+from kubernetes.client.exceptions import ApiException
+
+from controller.operator.names import FIELD_MANAGER, GROUP, PLURAL, VERSION
+from neva.errors import NevaError
+
+Json = dict[str, Any]
+
+APPLY = "application/apply-patch+yaml"
+MERGE = "application/merge-patch+json"
+_TIMEOUT_S = (5, 15)
+_PAGE = 500
+
+
+class ApiError(NevaError):
+    """The API server refuses, or can't be reached (status 0)."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message, retryable=status in (0, 409, 429) or status >= 500)
+        self.status = status
+
+
+class Transport(Protocol):
+    """One request. Raises ApiError."""
+
+    def __call__(
+        self, method: str, path: str, body: Json | None, content_type: str | None
+    ) -> Json: ...
+
+
+class ClientTransport:
+    """Requests through the official client."""
+
+    def __init__(self, client: kubernetes_client.ApiClient) -> None:
+        self._client = client
+
+    @classmethod
+    def from_environment(cls, *, pool_size: int = 16) -> ClientTransport:
+        """In a pod by its service account, elsewhere by KUBECONFIG."""
+        configuration = kubernetes_client.Configuration()
+        try:
+            kubernetes_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        except kubernetes_config.ConfigException:
+            kubernetes_config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        configuration.connection_pool_maxsize = pool_size
+        configuration.retries = urllib3.Retry(total=0)
+        return cls(kubernetes_client.ApiClient(configuration))
+
+    def __call__(self, method: str, path: str, body: Json | None, content_type: str | None) -> Json:
+        headers = {"Accept": "application/json"}
+        if body is not None:
+            headers["Content-Type"] = content_type or "application/json"
+        request = self._client.param_serialize(
+            method, path, header_params=headers, auth_settings=["BearerToken"]
+        )
+        verb, url, sent_headers, _, _ = request
+        try:
+            answer = self._client.call_api(
+                verb, url, sent_headers, body, [], _request_timeout=_TIMEOUT_S
+            )
+            data = answer.read()  # type: ignore[no-untyped-call]
+        except ApiException as error:
+            raise ApiError(int(error.status or 0), _message(error.body, str(error))) from error
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise ApiError(0, f"{method} {path}: {error}") from error
+        if not 200 <= answer.status <= 299:
+            raise ApiError(answer.status, _message(data, answer.reason or ""))
+        return dict(orjson.loads(data)) if data else {}
+
+
+class KubeApi:
+    """The calls that the operator makes."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._call = transport
+
+    # Custom resources
+
+    def get_job(self, namespace: str, name: str) -> Json | None:
+        return self._get(_custom(namespace, name))
+
+    def list_jobs(self, namespace: str | None) -> Iterator[Json]:
+        yield from self._list(_custom(namespace))
+
+    def write_status(self, job: Json, status: Mapping[str, Any]) -> Json:
+        """Apply the status, if the job is still at its resource version."""
+        metadata = job["metadata"]
+        body = {
+            "apiVersion": f"{GROUP}/{VERSION}",
+            "kind": job["kind"],
+            "metadata": {
+                "name": metadata["name"],
+                "namespace": metadata["namespace"],
+                "uid": metadata["uid"],
+                "resourceVersion": metadata["resourceVersion"],
+            },
+            "status": status,
+        }
+        path = f"{_custom(metadata['namespace'], metadata['name'])}/status?{_APPLY_QUERY}"
+        return self._call("PATCH", path, body, APPLY)
+
+    def set_finalizers(self, job: Json, finalizers: list[str]) -> Json:
+        """Replace the finalizers, if the job is still at its resource version."""
+        metadata = job["metadata"]
+        body = {
+            "metadata": {
+                "uid": metadata["uid"],
+                "resourceVersion": metadata["resourceVersion"],
+                "finalizers": finalizers,
+            }
+        }
+        path = f"{_custom(metadata['namespace'], metadata['name'])}?{_PATCH_QUERY}"
+        return self._call("PATCH", path, body, MERGE)
+
+    def delete_job(self, job: Json) -> None:
+        metadata = job["metadata"]
+        self._delete(_custom(metadata["namespace"], metadata["name"]), metadata["uid"])
+
+    # Children
+
+    def list_children(self, namespace: str | None, selector: str) -> Iterator[Json]:
+        yield from self._list(_path("/apis/batch/v1", namespace, "jobs"), labelSelector=selector)
+
+    def list_pods(self, namespace: str | None, selector: str) -> Iterator[Json]:
+        yield from self._list(_path("/api/v1", namespace, "pods"), labelSelector=selector)
+
+    def apply_child(self, manifest: Json) -> Json:
+        metadata = manifest["metadata"]
+        path = _path("/apis/batch/v1", metadata["namespace"], "jobs", metadata["name"])
+        return self._call("PATCH", f"{path}?{_APPLY_QUERY}", manifest, APPLY)
+
+    def patch_child(self, namespace: str, name: str, body: Json) -> Json:
+        path = _path("/apis/batch/v1", namespace, "jobs", name)
+        return self._call("PATCH", f"{path}?{_PATCH_QUERY}", body, MERGE)
+
+    def delete_child(self, namespace: str, name: str, uid: str) -> None:
+        self._delete(_path("/apis/batch/v1", namespace, "jobs", name), uid)
+
+    # Events and leases
+
+    def list_events_of(self, namespace: str, uid: str) -> Iterator[Json]:
+        yield from self._list(
+            _path("/api/v1", namespace, "events"), fieldSelector=f"involvedObject.uid={uid}"
+        )
+
+    def create_event(self, event: Json) -> None:
+        """Tell an event; one of the same name is the same event."""
+        try:
+            self._call(
+                "POST", _path("/api/v1", event["metadata"]["namespace"], "events"), event, None
+            )
+        except ApiError as error:
+            if error.status != 409:
+                raise
+
+    def get_lease(self, namespace: str, name: str) -> Json | None:
+        return self._get(_path("/apis/coordination.k8s.io/v1", namespace, "leases", name))
+
+    def create_lease(self, lease: Json) -> Json:
+        namespace = lease["metadata"]["namespace"]
+        path = _path("/apis/coordination.k8s.io/v1", namespace, "leases")
+        return self._call("POST", path, lease, None)
+
+    def replace_lease(self, lease: Json) -> Json:
+        metadata = lease["metadata"]
+        path = _path(
+            "/apis/coordination.k8s.io/v1", metadata["namespace"], "leases", metadata["name"]
+        )
+        return self._call("PUT", path, lease, None)
+
+    # Helpers
+
+    def _get(self, path: str) -> Json | None:
+        try:
+            return self._call("GET", path, None, None)
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def _list(self, path: str, **query: str) -> Iterator[Json]:
+        position = None
+        while True:
+            asked = {**query, "limit": str(_PAGE), **({"continue": position} if position else {})}
+            page = self._call("GET", f"{path}?{urlencode(asked)}", None, None)
+            yield from page.get("items") or []
+            position = (page.get("metadata") or {}).get("continue")
+            if not position:
+                return
+
+    def _delete(self, path: str, uid: str) -> None:
+        options = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": "Background",
+            "preconditions": {"uid": uid},
+        }
+        try:
+            self._call("DELETE", path, options, None)
+        except ApiError as error:
+            # Gone, or another of the same name: what was to be deleted is not there any more.
+            if error.status not in (404, 409):
+                raise
+
+
+_APPLY_QUERY = urlencode({"fieldManager": FIELD_MANAGER, "force": "true"})
+_PATCH_QUERY = urlencode({"fieldManager": FIELD_MANAGER})
+
+
+def _path(base: str, namespace: str | None, plural: str, name: str | None = None) -> str:
+    parts = [base]
+    if namespace is not None:
+        parts += ["namespaces", quote(namespace)]
+    parts += [plural, *([quote(name)] if name is not None else [])]
+    return "/".join(parts)
+
+
+def _custom(namespace: str | None, name: str | None = None) -> str:
+    return _path(f"/apis/{GROUP}/{VERSION}", namespace, PLURAL, name)
+
+
+def _message(body: object, otherwise: str) -> str:
+    try:
+        return str(orjson.loads(body)["message"])  # type: ignore[arg-type]
+    except (orjson.JSONDecodeError, TypeError, KeyError):
+        return otherwise

@@ -1,0 +1,52 @@
+"""Rows per second and time left, over the last minutes. Pure but for the looks it remembers."""
+
+from __future__ import annotations
+
+from collections import deque
+
+_WINDOW_S = 120.0
+_MIN_SPAN_S = 1.0
+
+
+class RateWindow:
+    """Rates out of looks at a run.
+
+    The estimate of the time left is a range: by the rate of the whole window, and by that of its
+    second half, which sees a change sooner.
+    """
+
+    def __init__(self) -> None:
+        self._looks: deque[tuple[float, int]] = deque()
+
+    def add(self, now_s: float, num_done: int) -> None:
+        looks = self._looks
+        if looks and num_done < looks[-1][1]:
+            # A lease lapsed: its rows are counted again when another worker has the shard.
+            num_done = looks[-1][1]
+        if len(looks) == 1 and num_done == looks[0][1]:
+            looks.clear()  # loading the model says nothing of the rate
+        looks.append((now_s, num_done))
+        while len(looks) > 2 and looks[0][0] < now_s - _WINDOW_S:
+            looks.popleft()
+
+    @property
+    def rows_per_s(self) -> float | None:
+        return self._rate(0)
+
+    def eta_s(self, num_left: int) -> tuple[float, float] | None:
+        """Least and most time until `num_left` more rows are done; None when nothing is known."""
+        if num_left == 0:
+            return 0.0, 0.0
+        rates = [rate for rate in (self._rate(0), self._rate(len(self._looks) // 2)) if rate]
+        if not rates:
+            return None
+        return num_left / max(rates), num_left / min(rates)
+
+    def _rate(self, first: int) -> float | None:
+        if len(self._looks) - first < 2:
+            return None
+        (start_s, start_rows), (end_s, end_rows) = self._looks[first], self._looks[-1]
+        span_s = end_s - start_s
+        if span_s < _MIN_SPAN_S or end_rows <= start_rows:
+            return None
+        return (end_rows - start_rows) / span_s

@@ -1,0 +1,224 @@
+"""The operator's process: watches, election, worker threads, health; and their orderly end.
+
+Everybody watches, so that a new leader knows the cluster at once; only the leader acts. A leader
+that lost its Lease ends its process: nothing of it must go on acting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from controller.operator.act import Actor
+from controller.operator.api import ApiError, Json, KubeApi
+from controller.operator.config import OperatorConfig
+from controller.operator.engine import Engine
+from controller.operator.health import Answer, HttpServer, metrics_text
+from controller.operator.leader import RETRY_S, Elector
+from controller.operator.names import SELECTOR
+from controller.operator.plan import Pace
+from controller.operator.read import owner_of
+from controller.operator.runs import Runs
+from controller.operator.watch import watch
+from controller.operator.workqueue import WorkQueue
+from controller.operator.world import Key, World
+from neva.errors import ConfigError
+from neva.reasons import Reason
+
+log = structlog.get_logger()
+
+NUM_THREADS = 4
+# Watches tell everything but what vanished while one was broken; a listing tells that.
+RESYNC_S = 600.0
+
+
+class LeadershipLost(ConfigError):
+    """Another operator may be at work by now."""
+
+    reason = Reason.LEASE_LOST
+
+
+class Service:
+    """One operator process."""
+
+    def __init__(self, config: OperatorConfig, api: KubeApi, runs: Runs) -> None:
+        self._config = config
+        self._api = api
+        self._queue: WorkQueue[Key] = WorkQueue()
+        self.world = World(self._queue.add)
+        actor = Actor(api, self.world, runs, config)
+        pace = Pace(status_s=config.status_interval_seconds, look_s=config.step_interval_seconds)
+        self._engine = Engine(api, self.world, runs, actor, self._queue, pace)
+        election = config.leader_election
+        identity = f"{os.uname().nodename}-{uuid.uuid4().hex[:8]}"
+        self._elector = (
+            Elector(
+                api,
+                election.lease_namespace,
+                election.lease_name,
+                identity,
+                clock=time.monotonic,
+                wall=time.time,
+            )
+            if election.enabled
+            else None
+        )
+        self._leading = threading.Event()
+        self._stopping = threading.Event()
+        self._lost = False
+
+    def run(self) -> None:
+        """Work until SIGTERM or SIGINT.
+
+        Raises:
+            ConfigError: the cluster does not have our resource definitions.
+            LeadershipLost: start again.
+        """
+        self._check_cluster()
+        asyncio.run(self._run())
+        if self._lost:
+            raise LeadershipLost("the lease is lost; this process ends")
+
+    def _check_cluster(self) -> None:
+        namespace = next(iter(self._config.namespaces), None)
+        try:
+            for body in self._api.list_jobs(namespace):
+                self.world.put_job(body)
+        except ApiError as error:
+            if error.status == 404:
+                raise ConfigError(
+                    "the cluster has no VideoNevaJobs: install the resource definitions first"
+                ) from error
+            raise
+
+    async def _run(self) -> None:
+        stop, ready = asyncio.Event(), asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, stop.set)
+        servers = [
+            HttpServer(
+                self._config.health_port, {"/healthz": self._health, "/readyz": self._ready}
+            ),
+            HttpServer(self._config.metrics_port, {"/metrics": self._metrics}),
+        ]
+        for server in servers:
+            server.start()
+        on_end = lambda: loop.call_soon_threadsafe(stop.set)  # noqa: E731
+        threads = [
+            threading.Thread(target=self._elect, args=(on_end,), name="election", daemon=True),
+            threading.Thread(target=self._resync, name="resync", daemon=True),
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            await watch(
+                self.world,
+                namespaces=self._config.namespaces,
+                kueue=self._config.cluster.kueue,
+                stop=stop,
+                ready=ready,
+            )
+        finally:
+            self._stopping.set()
+            self._queue.close()
+            if self._elector is not None and not self._lost:
+                self._elector.release()
+            for server in servers:
+                server.stop()
+
+    # Threads
+
+    def _elect(self, on_end: Callable[[], None]) -> None:
+        while not self._stopping.is_set():
+            leading = self._elector is None or self._elector.step()
+            if leading and not self._leading.is_set():
+                log.info("leading")
+                self._leading.set()
+                for number in range(NUM_THREADS):
+                    name = f"reconcile-{number}"
+                    threading.Thread(target=self._engine.serve, name=name, daemon=True).start()
+            elif not leading and self._leading.is_set():
+                log.error("the lease is lost")
+                self._lost = True
+                self._queue.close()
+                on_end()
+                return
+            if self._elector is None:
+                return
+            self._stopping.wait(RETRY_S)
+
+    def _resync(self) -> None:
+        while not self._stopping.wait(RESYNC_S):
+            try:
+                self.resync()
+            except ApiError as error:
+                log.warning("no resync", error=error.message)
+
+    def resync(self) -> None:
+        """Forget what a listing does not have: its deletion was missed."""
+        namespaces: list[str | None] = [*self._config.namespaces] or [None]
+        for kind, listing in (
+            ("children", self._api.list_children),
+            ("pods", self._api.list_pods),
+        ):
+            held = self.world.held(kind)
+            there = set[tuple[Key, str]]()
+            for namespace in namespaces:
+                there |= _names(listing(namespace, SELECTOR))
+            for key, name in held - there:
+                self.world.drop(kind, key, name)
+        held_jobs = self.world.held_jobs()
+        jobs = set[Key]()
+        for namespace in namespaces:
+            for body in self._api.list_jobs(namespace):
+                jobs.add((body["metadata"]["namespace"], body["metadata"]["name"]))
+        for key in held_jobs - jobs:
+            self.world.drop_job(key)
+            self._queue.add(key)
+
+    # Pages
+
+    def _health(self) -> Answer:
+        return 200, "ok\n"
+
+    def _ready(self) -> Answer:
+        waits = self._elector is not None and not self._leading.is_set()
+        return 200, "standing by\n" if waits else "leading\n"
+
+    def _metrics(self) -> Answer:
+        counters = self._engine.counters
+        phases = Counter[str]()
+        for key in self.world.held_jobs():
+            body = self.world.job_body(key) or {}
+            phases[(body.get("status") or {}).get("phase") or "Pending"] += 1
+        return 200, metrics_text(
+            {
+                "neva_operator_leading": ("gauge", "Acts.", float(self._leading.is_set())),
+                "neva_operator_jobs": ("gauge", "VideoNevaJobs.", phases),
+                "neva_operator_queue_length": ("gauge", "Keys due or delayed.", len(self._queue)),
+                "neva_operator_reconciles_total": ("counter", "Turns.", counters.reconciles),
+                "neva_operator_errors_total": ("counter", "Turns that failed.", counters.errors),
+                "neva_operator_reconcile_seconds_total": (
+                    "counter",
+                    "Time spent in turns.",
+                    counters.seconds,
+                ),
+            }
+        )
+
+
+def _names(bodies: Iterable[Json]) -> set[tuple[Key, str]]:
+    names = set()
+    for body in bodies:
+        if (key := owner_of(body)) is not None:
+            names.add((key, body["metadata"]["name"]))
+    return names

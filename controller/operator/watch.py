@@ -1,0 +1,80 @@
+"""kopf's part: it watches, and every event goes into the world. It never writes anything.
+
+With event handlers only, kopf puts neither finalizers nor annotations on anything, and with the
+scanning off it needs no rights on resource definitions and namespaces. Its watches stay open for
+ten minutes or more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import kopf
+
+from controller.operator.names import GROUP, LABEL_JOB, LABEL_MANAGED_BY, MANAGER, PLURAL, VERSION
+from controller.operator.world import World
+
+Put = Callable[..., None]
+
+_SERVER_TIMEOUT_S = 600.0
+_PAGE = 500
+
+
+async def watch(
+    world: World,
+    *,
+    namespaces: Sequence[str],
+    kueue: bool,
+    stop: asyncio.Event,
+    ready: asyncio.Event,
+) -> None:
+    """Watch until `stop`, in the given namespaces or, with none, in the whole cluster."""
+    for name in ("kopf", "kopf.objects", "kopf.activities"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    await kopf.operator(
+        registry=_registry(world, kueue),
+        settings=_settings(),
+        standalone=True,
+        clusterwide=not namespaces,
+        namespaces=list(namespaces),
+        stop_flag=stop,
+        ready_flag=ready,
+    )
+
+
+def _settings() -> kopf.OperatorSettings:
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.peering.standalone = True
+    settings.scanning.disabled = True
+    settings.watching.server_timeout = _SERVER_TIMEOUT_S
+    settings.watching.inactivity_timeout = _SERVER_TIMEOUT_S + 30
+    settings.watching.chunk_size = _PAGE
+    return settings
+
+
+def _registry(world: World, kueue: bool) -> kopf.OperatorRegistry:
+    registry = kopf.OperatorRegistry()
+    labels: dict[str, Any] = {LABEL_MANAGED_BY: MANAGER, LABEL_JOB: kopf.PRESENT}
+
+    def login(**kwargs: Any) -> Any:
+        return kopf.login_via_client(**kwargs)
+
+    kopf.on.login(registry=registry)(login)
+    kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)(_into(world.put_job))
+    kopf.on.event("batch", "v1", "jobs", labels=labels, registry=registry)(_into(world.put_child))
+    kopf.on.event("", "v1", "pods", labels=labels, registry=registry)(_into(world.put_pod))
+    if kueue:
+        kopf.on.event("kueue.x-k8s.io", "workloads", registry=registry)(_into(world.put_workload))
+    return registry
+
+
+def _into(put: Put) -> Any:
+    async def handler(event: Any, **_: Any) -> None:
+        # kopf freezes nothing and reuses nothing: the object is ours to keep.
+        put(dict(event["object"]), deleted=event["type"] == "DELETED")
+
+    return handler

@@ -1,0 +1,407 @@
+"""What is done in every state a job can be seen in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import pytest
+
+from controller.operator.actions import (
+    Action,
+    CreateChild,
+    DeleteChild,
+    DeleteJob,
+    LookAtRun,
+    LookForRefusals,
+    Plan,
+    PurgeRun,
+    ScaleWorkers,
+    SetFinalizer,
+    TellEvent,
+    WriteStatus,
+)
+from controller.operator.names import Role
+from controller.operator.plan import Pace, plan
+from controller.operator.seen import Observed, WorkloadSeen
+from controller.operator.status import rfc3339
+from neva.conditions import ConditionReason, Phase
+from neva.trouble import Trouble
+from tests.controller.operator.examples import NOW_S, child, job, pod, run, seen, started
+
+PACE = Pace()
+A = TypeVar("A", bound=Action)
+
+
+def decide(observed: Observed) -> Plan:
+    return plan(observed, PACE)
+
+
+def only(planned: Plan, kind: type[A]) -> A:
+    found = [action for action in planned.actions if isinstance(action, kind)]
+    assert len(found) == 1, planned.actions
+    return found[0]
+
+
+def status_of(planned: Plan) -> dict[str, Any]:
+    return dict(only(planned, WriteStatus).status)
+
+
+def condition(planned: Plan, kind: str) -> tuple[str, str, str]:
+    found = {c["type"]: c for c in status_of(planned)["conditions"]}[kind]
+    return found["status"], found["reason"], found["message"]
+
+
+def has(planned: Plan, kind: type[Action]) -> bool:
+    return any(isinstance(action, kind) for action in planned.actions)
+
+
+# Before the workers
+
+
+def test_the_finalizer_comes_before_anything_else() -> None:
+    planned = decide(seen(replace(job(), finalized=False)))
+    assert planned.actions == (SetFinalizer(True),)
+
+
+def test_a_new_job_is_prepared() -> None:
+    planned = decide(seen(job()))
+    assert only(planned, CreateChild) == CreateChild(Role.PREPARE)
+    status = status_of(planned)
+    assert (status["phase"], status["startTime"]) == (Phase.PREPARING, rfc3339(NOW_S))
+    assert condition(planned, "Validated")[:2] == ("Unknown", "Preparing")
+
+
+def test_a_spec_that_cant_be_honoured_is_told_and_nothing_starts() -> None:
+    bad = replace(job(), spec=None, problem="spec.model.quantization: is not supported")
+    planned = decide(seen(bad))
+    assert not has(planned, CreateChild)
+    assert condition(planned, "Validated") == ("False", "InvalidSpec", bad.problem)
+    status = status_of(planned)
+    assert status["phase"] == Phase.FAILED
+    assert "startTime" not in status, "so that the spec may be changed"
+    mended = replace(job(), status=status, generation=2)
+    assert has(decide(seen(mended)), CreateChild)
+
+
+def test_a_job_suspended_from_the_start_is_left_alone() -> None:
+    planned = decide(seen(job(suspend=True)))
+    assert not has(planned, CreateChild)
+    assert status_of(planned)["phase"] == Phase.SUSPENDED
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "reason"),
+    [
+        (2, "InvalidCheckpoint: no config.json", "InvalidCheckpoint"),
+        (3, "TooManyBadRows: 5 of 9 rows are bad: 5 MediaNotFound", "TooManyBadRows"),
+        (1, "Traceback (most recent call last)", "PrepareFailed"),
+    ],
+)
+def test_why_prepare_failed_stands_in_validated(code: int, words: str, reason: str) -> None:
+    prepare = child(Role.PREPARE, failure="PodFailurePolicy", ended_s=NOW_S - 1)
+    dead = pod(prepare, exit_code=code, last_words=words, ended_s=NOW_S - 2)
+    planned = decide(seen(job(), prepare, pods=(dead,)))
+    status, told, message = condition(planned, "Validated")
+    assert (status, told) == ("False", reason)
+    assert words.partition(": ")[2] in message
+    assert status_of(planned)["phase"] == Phase.FAILED
+    assert condition(planned, "Finished")[:2] == ("True", "PrepareFailed")
+
+
+def test_the_ledger_is_looked_at_when_prepare_is_complete() -> None:
+    prepare = child(Role.PREPARE, complete=True, ended_s=NOW_S - 1)
+    assert has(decide(seen(job(), prepare)), LookAtRun)
+    planned = decide(seen(job(), prepare, run=run(num_done=0, num_shards_done=0)))
+    assert only(planned, CreateChild) == CreateChild(Role.WORKER, 1, 2, 0)
+    status = status_of(planned)
+    assert (status["phase"], status["runId"], status["workerRound"]) == ("Queued", "run", 1)
+    assert condition(planned, "Validated")[:2] == ("True", "Prepared")
+
+
+# Workers
+
+
+def test_no_more_workers_than_open_shards() -> None:
+    crowd = job(started(), workers={"replicas": 50})
+    planned = decide(seen(crowd, run=run()))
+    assert only(planned, CreateChild).parallelism == 8
+
+
+@pytest.mark.parametrize(
+    ("pod_seen", "reason"),
+    [
+        ({"unschedulable": "0/3 nodes: 3 Insufficient nvidia.com/gpu."}, "Unschedulable"),
+        ({"waiting": ("ImagePullBackOff", "Back-off pulling image x")}, "ImagePullFailed"),
+        (
+            {"waiting": ("CreateContainerConfigError", 'secret "broker" not found')},
+            "MissingSecret",
+        ),
+        (
+            {"waiting": ("CreateContainerConfigError", 'configmap "ca" not found')},
+            "MissingConfigMap",
+        ),
+        ({"waiting": ("ContainerCreating", "")}, "WaitingForPods"),
+    ],
+)
+def test_why_no_worker_runs_is_told(pod_seen: dict[str, Any], reason: str) -> None:
+    workers = child(Role.WORKER, 1)
+    planned = decide(seen(job(started()), workers, pods=(pod(workers, **pod_seen),), run=run()))
+    assert status_of(planned)["phase"] == Phase.QUEUED
+    status, told, message = condition(planned, "Queued")
+    assert (status, told) == ("True", reason)
+    words = pod_seen.get("unschedulable") or pod_seen["waiting"][1]
+    assert words in message
+
+
+def test_kueues_words_are_passed_on() -> None:
+    workers = child(Role.WORKER, 1, suspended=True)
+    words = "couldn't assign flavors: insufficient quota for nvidia.com/gpu"
+    workload = WorkloadSeen(workers.uid, False, "Pending", words)
+    planned = decide(seen(job(started()), workers, workloads=(workload,), run=run()))
+    assert condition(planned, "Queued") == ("True", "WaitingForQuota", f"Kueue: {words}")
+
+
+def test_events_are_asked_for_when_there_are_no_pods_ever_more_seldom() -> None:
+    workers = child(Role.WORKER, 1)
+    observed = seen(job(started()), workers, run=run())
+    assert only(decide(observed), LookForRefusals).uid == workers.uid
+    asked = replace(observed, refusals_asked={workers.uid: (NOW_S - 30, 3)})
+    planned = decide(asked)
+    assert not has(planned, LookForRefusals)
+    assert planned.again_in_s is not None and planned.again_in_s <= 10
+    told = replace(
+        asked, refusals={workers.uid: 'pods "x" is forbidden: exceeded quota: gpus, requested: 8'}
+    )
+    assert condition(decide(told), "Queued")[:2] == ("True", "WaitingForQuota")
+
+
+def test_progress_is_told_while_workers_run() -> None:
+    workers = child(Role.WORKER, 1)
+    looked = run(rows_per_s=12.34, eta_s=(300.0, 780.0), active=True, num_failed=1)
+    planned = decide(seen(job(started()), workers, pods=(pod(workers, running=True),), run=looked))
+    status = status_of(planned)
+    assert (status["phase"], status["rowsPerSecond"], status["eta"]) == ("Running", "12.3", "13m")
+    assert status["rows"] == {"total": 100, "done": 20, "failed": 1}
+    assert condition(planned, "Running") == (
+        "True",
+        "Answering",
+        "1 of 2 workers run; 20 of 100 rows at 12.3 rows/s, 5m to 13m left",
+    )
+
+
+def test_changed_replicas_are_followed_and_finished_shards_are_not() -> None:
+    workers = child(Role.WORKER, 1, parallelism=2, replicas=2)
+    more = seen(job(started(), workers={"replicas": 4}), workers, run=run())
+    assert only(decide(more), ScaleWorkers) == ScaleWorkers(workers.name, 4, 4)
+    tail = seen(job(started()), workers, run=run(num_shards_done=9))
+    assert not has(decide(tail), ScaleWorkers), "a busy pod might be the one that is stopped"
+
+
+def test_a_round_that_got_somewhere_is_followed_at_once() -> None:
+    ended = child(Role.WORKER, 1, complete=True, ended_s=NOW_S - 5, shards_done=1)
+    assert only(decide(seen(job(started()), ended, run=run())), CreateChild).round == 2
+
+
+def test_a_round_that_got_nowhere_is_followed_after_a_pause() -> None:
+    ended = child(Role.WORKER, 1, complete=True, ended_s=NOW_S - 5, shards_done=2)
+    planned = decide(seen(job(started()), ended, run=run()))
+    assert not has(planned, CreateChild)
+    assert planned.again_in_s == pytest.approx(25, abs=0.1)
+
+
+def test_the_ledger_is_asked_again_before_a_round_is_judged() -> None:
+    ended = child(Role.WORKER, 1, complete=True, ended_s=NOW_S, shards_done=2)
+    planned = decide(seen(job(started()), ended, run=run()))
+    assert planned.actions == (LookAtRun(listing=True),)
+
+
+def test_a_round_that_failed_after_progress_is_followed() -> None:
+    ended = child(Role.WORKER, 3, failure="BackoffLimitExceeded", ended_s=NOW_S - 5, shards_done=1)
+    assert only(decide(seen(job(started()), ended, run=run())), CreateChild).round == 4
+
+
+def test_a_round_that_failed_without_progress_fails_the_job() -> None:
+    ended = child(Role.WORKER, 1, failure="BackoffLimitExceeded", ended_s=NOW_S - 5, shards_done=2)
+    dead = pod(ended, exit_code=137, exit_reason="OOMKilled", ended_s=NOW_S - 6)
+    planned = decide(seen(job(started()), ended, pods=(dead,), run=run()))
+    told = condition(planned, "Finished")
+    assert told[:2] == ("True", "WorkersFailed")
+    assert "exit code 137 (OOMKilled)" in told[2]
+
+
+def test_wrong_configuration_of_a_worker_fails_the_job_in_its_words() -> None:
+    ended = child(Role.WORKER, 1, failure="PodFailurePolicy", ended_s=NOW_S - 5)
+    dead = pod(ended, exit_code=64, last_words="InvalidCheckpoint: tensor x is missing\n")
+    other = replace(pod(ended, exit_code=143), name="other", ended_s=NOW_S)
+    planned = decide(seen(job(started()), ended, pods=(dead, other), run=run()))
+    assert condition(planned, "Finished")[2] == "InvalidCheckpoint: tensor x is missing"
+
+
+def test_more_failures_than_are_tolerated_end_the_job_early() -> None:
+    workers = child(Role.WORKER, 1)
+    strict = job(started(), failure={"failOnError": 3})
+    planned = decide(seen(strict, workers, run=run(num_failed=4)))
+    assert condition(planned, "Finished")[:2] == ("True", "TooManyFailedRows")
+    assert only(planned, DeleteChild).name == workers.name
+    assert only(planned, PurgeRun).run_id == "run"
+    assert not has(decide(seen(strict, workers, run=run(num_failed=3))), DeleteChild)
+
+
+def test_trouble_that_waiting_wont_mend_fails_the_job() -> None:
+    workers = child(Role.WORKER, 1)
+    denied = run(trouble=Trouble("StoreDenied", "403", retryable=False))
+    assert status_of(decide(seen(job(started()), workers, run=denied)))["phase"] == Phase.FAILED
+    away = run(trouble=Trouble("StoreUnavailable", "503", retryable=True))
+    running = pod(workers, running=True)
+    planned = decide(seen(job(started()), workers, pods=(running,), run=away))
+    assert condition(planned, "Running")[:2] == ("True", "WorkersFailing")
+
+
+def test_nothing_is_decided_while_the_ledger_cant_be_seen() -> None:
+    away = run(problem=(ConditionReason.STORE_UNREACHABLE, "503"))
+    planned = decide(seen(job(started()), run=away))
+    assert not has(planned, CreateChild)
+    assert condition(planned, "Queued") == ("True", "StoreUnreachable", "503")
+
+
+# Suspended, deleted, late
+
+
+def test_suspending_deletes_the_workers_and_keeps_the_counts() -> None:
+    workers = child(Role.WORKER, 1)
+    planned = decide(seen(job(started(), suspend=True), workers, run=run()))
+    assert only(planned, DeleteChild) == DeleteChild(workers.name, workers.uid)
+    status = status_of(planned)
+    assert (status["phase"], status["rows"]["done"]) == (Phase.SUSPENDED, 20)
+    assert not has(planned, PurgeRun)
+
+
+def test_a_resumed_job_gets_the_next_round() -> None:
+    resumed = job(started(phase="Suspended"))
+    assert only(decide(seen(resumed, run=run())), CreateChild).round == 2
+
+
+def test_a_deleted_job_loses_children_then_queue_then_finalizer() -> None:
+    gone = replace(job(started()), deleted_s=NOW_S - 1)
+    workers = child(Role.WORKER, 1)
+    assert decide(seen(gone, workers)).actions == (DeleteChild(workers.name, workers.uid),)
+    going = replace(workers, terminating=True)
+    assert decide(seen(gone, going)).actions == ()
+    left = pod(workers, running=True, terminating=True)
+    assert decide(seen(gone, pods=(left,))).actions == ()
+    lost = replace(gone, deleted_s=NOW_S - 1000)
+    assert has(decide(seen(lost, pods=(left,))), SetFinalizer), "a lost node holds up nobody"
+    assert decide(seen(gone)).actions == (PurgeRun("run"), SetFinalizer(False))
+    assert decide(seen(replace(gone, finalized=False))).actions == ()
+
+
+def test_a_job_past_its_deadline_fails() -> None:
+    late = job(started(startTime=rfc3339(NOW_S - 61)), activeDeadlineSeconds=60)
+    workers = child(Role.WORKER, 1)
+    planned = decide(seen(late, workers, run=run()))
+    assert condition(planned, "Finished")[:2] == ("True", "DeadlineExceeded")
+    assert has(planned, DeleteChild)
+
+
+def test_the_deadline_is_not_slept_over() -> None:
+    late = job(started(startTime=rfc3339(NOW_S - 50)), activeDeadlineSeconds=60)
+    workers = child(Role.WORKER, 1)
+    planned = decide(seen(late, workers, run=run(), pods=(pod(workers),)))
+    assert planned.again_in_s is not None and planned.again_in_s <= 10
+
+
+# The end
+
+
+def test_the_finish_begins_when_every_shard_is_committed() -> None:
+    done = run(num_shards_done=10, num_done=100)
+    lingering = child(Role.WORKER, 1)
+    planned = decide(seen(job(started()), lingering, run=done))
+    assert only(planned, CreateChild) == CreateChild(Role.FINISH)
+    assert not has(planned, DeleteChild), "workers end by themselves, and keep their logs"
+
+
+def summary() -> dict[str, Any]:
+    judge = {"num_judged": 99, "num_failed": 1}
+    return {"state": "Succeeded", "rows": 100, "answered": 100, "judge": judge}
+
+
+def test_a_finished_job_succeeds_with_score_and_outputs() -> None:
+    judged = job(started(), judge={"against": ["s3://eval/a.jsonl"]})
+    finish = child(Role.FINISH, complete=True, ended_s=NOW_S - 1)
+    done = run(num_shards_done=10, num_done=100, summary=summary(), score="87.5")
+    planned = decide(seen(judged, finish, run=done))
+    status = status_of(planned)
+    assert (status["phase"], status["score"]) == (Phase.SUCCEEDED, "87.5")
+    assert status["outputs"] == "s3://eval/runs/kitchen/outputs.jsonl"
+    assert condition(planned, "Judged") == ("True", "Judged", "99 judged, 1 failed")
+    assert "eta" not in status
+
+
+@pytest.mark.parametrize(
+    ("words", "finished", "judged"),
+    [
+        ("TooManyFailedRows: 9 of 9 rows failed", "TooManyFailedRows", None),
+        ("JudgeUnavailable: no scores", "FinishFailed", ("False", "JudgeFailed")),
+        ("LedgerCorrupt: part is gone", "FinishFailed", None),
+    ],
+)
+def test_a_finish_that_failed_says_why(
+    words: str, finished: str, judged: tuple[str, str] | None
+) -> None:
+    finish = child(Role.FINISH, failure="PodFailurePolicy", ended_s=NOW_S - 1)
+    dead = pod(finish, exit_code=3, last_words=words)
+    done = run(num_shards_done=10)
+    planned = decide(seen(job(started()), finish, pods=(dead,), run=done))
+    assert condition(planned, "Finished")[1] == finished
+    if judged is not None:
+        assert condition(planned, "Judged")[:2] == judged
+
+
+def test_a_finished_job_is_left_alone_until_its_time_is_over() -> None:
+    ended = started(phase="Succeeded", finishTime=rfc3339(NOW_S - 60))
+    assert decide(seen(job(ended))) == Plan()
+    assert decide(seen(job(ended, ttlSecondsAfterFinished=90))) == Plan((), 30.0)
+    assert decide(seen(job(ended, ttlSecondsAfterFinished=60))).actions == (DeleteJob(),)
+    lingering = child(Role.WORKER, 1)
+    assert has(decide(seen(job(ended), lingering)), DeleteChild)
+
+
+# Writing
+
+
+def test_a_status_is_written_only_when_it_changed() -> None:
+    workers = child(Role.WORKER, 1)
+    observed = seen(job(started()), workers, pods=(pod(workers, running=True),), run=run())
+    written = status_of(decide(observed))
+    again = replace(observed, job=job(written), status_written_s=NOW_S)
+    assert not has(decide(again), WriteStatus)
+    moved = replace(again, run=run(num_done=21), now_s=NOW_S + 4)
+    planned = decide(moved)
+    assert not has(planned, WriteStatus), "counts alone wait for their interval"
+    assert planned.again_in_s is not None and planned.again_in_s <= 6
+    assert has(decide(replace(moved, now_s=NOW_S + 10)), WriteStatus)
+    stuck = replace(moved, pods=(pod(workers, unschedulable="no GPUs"),))
+    assert has(decide(stuck), WriteStatus), "a transition doesn't wait"
+
+
+def test_one_event_per_transition() -> None:
+    first = decide(seen(job()))
+    event = only(first, TellEvent)
+    assert (event.reason, event.warning) == ("Preparing", False)
+    assert only(decide(seen(job())), TellEvent).name == event.name, "told again, it is the same"
+    written = status_of(first)
+    later = seen(job(written), child(Role.PREPARE), now_s=NOW_S + 60)
+    assert not has(decide(later), TellEvent)
+
+
+def test_the_transition_time_changes_with_the_status_only() -> None:
+    workers = child(Role.WORKER, 1)
+    observed = seen(job(started()), workers, run=run(), pods=(pod(workers),))
+    written = status_of(decide(observed))
+    stuck = (pod(workers, unschedulable="no GPUs"),)
+    later = replace(observed, job=job(written), now_s=NOW_S + 60, pods=stuck)
+    queued = {c["type"]: c for c in status_of(decide(later))["conditions"]}["Queued"]
+    assert queued["reason"] == "Unschedulable"
+    assert queued["lastTransitionTime"] == rfc3339(NOW_S)
