@@ -216,7 +216,7 @@ class _Course:
             says = Say(Type.VALIDATED, False, reason or Why.PREPARE_FAILED, words)
             return self._fail(Why.PREPARE_FAILED, words, says)
         if child.complete:
-            if run is None or run.looked_s < (child.ended_s or 0):
+            if run is None or child.uid not in run.after:
                 return self._preparing(Why.PREPARING, "prepared", [LookAtRun()], _SOON_S)
             if run.problem is not None:
                 return self._preparing(*run.problem, [LookAtRun()], self.pace.look_s)
@@ -287,7 +287,7 @@ class _Course:
             return self._watch_workers(child, run)
         if child.terminating:
             return self._waiting(Why.WAITING_FOR_PODS, f"{child.name} is going", [], _SOON_S)
-        if run.looked_s <= (child.ended_s or 0):
+        if child.uid not in run.after:
             return Plan((LookAtRun(listing=True),), _SOON_S)
         return self._after_round(child, run)
 
@@ -315,7 +315,7 @@ class _Course:
         create = CreateChild(Role.WORKER, number, workers, run.num_shards_done)
         words = f"{workers} workers for {num_open} shards are being created"
         why = self._creating(Role.WORKER, Why.WAITING_FOR_PODS, words)
-        return self._waiting(*why, [create], _SOON_S, number)
+        return self._waiting(*why, [create], _SOON_S)
 
     def _watch_workers(self, child: ChildSeen, run: RunSeen) -> Plan:
         pods = self.seen.pods_of(child)
@@ -364,7 +364,6 @@ class _Course:
         message: str,
         actions: list[Action],
         again_s: float | None,
-        worker_round: int | None = None,
     ) -> Plan:
         says = [
             self._prepared(),
@@ -372,8 +371,7 @@ class _Course:
             Say(Type.RUNNING, False, reason, message),
             Say(Type.FINISHED, False, Why.NOT_FINISHED),
         ]
-        number = worker_round or _latest_round(self.seen)
-        status = build_status(self.seen, Phase.QUEUED, says, worker_round=number)
+        status = build_status(self.seen, Phase.QUEUED, says, worker_round=_latest_round(self.seen))
         return _with_status(self.seen, self.pace, status, actions, again_s)
 
     def _unseen(self, reason: Why, words: str) -> Plan:
@@ -397,8 +395,8 @@ class _Course:
             )
             return self._finishing(words, [CreateChild(Role.FINISH)], None, reason)
         if child.ended:
-            if run.looked_s <= (child.ended_s or 0):
-                return Plan((LookAtRun(),), _SOON_S)
+            if child.uid not in run.after:
+                return Plan((LookAtRun(listing=True),), _SOON_S)
             return self._end(child, run)
         pods = self.seen.pods_of(child)
         if child.terminating or any(pod.running for pod in pods):

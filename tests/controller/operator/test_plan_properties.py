@@ -57,7 +57,8 @@ class Operator:
             if last and undone:
                 break
             if isinstance(action, LookAtRun):
-                self.run = self.world.look()
+                ended = frozenset(child.uid for child in seen.children if child.ended)
+                self.run = replace(self.world.look(), after=ended)
             else:
                 try:
                     self.world.do(action, seen)
