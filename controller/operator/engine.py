@@ -26,10 +26,11 @@ from controller.operator.actions import (
 from controller.operator.actions import Plan as Planned
 from controller.operator.api import ApiError, KubeApi
 from controller.operator.names import Role
-from controller.operator.plan import Pace, plan
+from controller.operator.plan import plan
 from controller.operator.read import refusal_of
 from controller.operator.runs import Runs
 from controller.operator.seen import Observed, RunSeen
+from controller.operator.telling import Pace
 from controller.operator.workqueue import WorkQueue
 from controller.operator.world import Key, World
 from neva.errors import NevaError

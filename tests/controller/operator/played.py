@@ -17,8 +17,8 @@ from controller.operator.api import ClientTransport, Json, KubeApi
 from controller.operator.config import OperatorConfig
 from controller.operator.engine import Engine
 from controller.operator.names import LABEL_ROLE, SELECTOR
-from controller.operator.plan import Pace
 from controller.operator.seen import RunSeen
+from controller.operator.telling import Pace
 from controller.operator.workqueue import WorkQueue
 from controller.operator.world import Key, World
 

@@ -22,9 +22,10 @@ from controller.operator.actions import (
     WriteStatus,
 )
 from controller.operator.names import Role
-from controller.operator.plan import Pace, plan
+from controller.operator.plan import plan
 from controller.operator.seen import Observed, WorkloadSeen
 from controller.operator.status import rfc3339
+from controller.operator.telling import Pace
 from neva.conditions import ConditionReason, Phase
 from neva.trouble import Trouble
 from tests.controller.operator.examples import NOW_S, child, job, pod, run, seen, started

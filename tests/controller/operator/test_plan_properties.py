@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.operator.actions import LookAtRun
-from controller.operator.plan import Pace, plan
+from controller.operator.plan import plan
 from controller.operator.seen import Observed, RunSeen
+from controller.operator.telling import Pace
 from neva.conditions import Phase
 from tests.controller.operator.model_world import ModelWorld, Refused
 
