@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.operator.actions import LookAtRun
-from controller.operator.plan import Pace, plan
+from controller.operator.plan import plan
 from controller.operator.seen import Observed, RunSeen
+from controller.operator.telling import Pace
 from neva.conditions import Phase
 from tests.controller.operator.model_world import ModelWorld, Refused
 
@@ -57,7 +58,8 @@ class Operator:
             if last and undone:
                 break
             if isinstance(action, LookAtRun):
-                self.run = self.world.look()
+                ended = frozenset(child.uid for child in seen.children if child.ended)
+                self.run = replace(self.world.look(), after=ended)
             else:
                 try:
                     self.world.do(action, seen)
