@@ -58,7 +58,8 @@ types: $(INSTALLED)
 layers: $(INSTALLED)
 	$(BIN)/lint-imports
 
-# Of the operator suite a sample only. Without KUBECONFIG, which would hand the tests a real cluster: the emulator does here.
+# Of the operator suite a sample only. Without KUBECONFIG, which would hand the tests a real
+# cluster: the emulator does here.
 pytest: $(INSTALLED)
 	env -u KUBECONFIG $(BIN)/python -m pytest -m "not operator" $(PYTEST_ARGS)
 

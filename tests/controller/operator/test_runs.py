@@ -94,6 +94,7 @@ def test_a_purge_empties_the_broker_of_this_run_alone_and_no_outputs(
     # A worker took one message and died with it.
     with queue.make_app(broker_url, RUN) as app, app.connection_for_read() as connection:
         channel = connection.channel()
+        app.amqp.queues[queue.queue_name(RUN)](channel).declare()
         assert channel.basic_get(queue.queue_name(RUN)) is not None
         assert redis_client.hlen("unacked") == 1
         before = sorted(path for path in tmp_path.rglob("*") if path.is_file())
