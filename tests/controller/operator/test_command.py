@@ -54,6 +54,15 @@ def test_a_cluster_without_our_definitions_is_told(tmp_path: Path) -> None:
     assert "install the resource definitions first" in done.stderr
 
 
+def test_no_cluster_at_all_is_told(tmp_path: Path) -> None:
+    variables = {k: v for k, v in os.environ.items() if not k.startswith("KUBE")}
+    variables["NEVA_REDIS_URL"] = "redis://x"
+    command = [NEVA, "operator", "--config", write(tmp_path, CONFIG)]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "no access to a cluster" in done.stderr
+
+
 def test_pages_are_served_by_path() -> None:
     server = HttpServer(0, {"/healthz": lambda: (200, "ok\n"), "/readyz": lambda: (503, "no\n")})
     server.start()
