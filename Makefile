@@ -10,8 +10,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 SMOLLM2 := $(VENV)/.smollm2
 
-.PHONY: setup crds chart-readme test-images demo accuracy bench-engine test lint types layers \
-	pytest test-smollm2 format clean
+.PHONY: setup crds chart-readme test-images demo accuracy bench-engine bench-operator test \
+	test-operator lint types layers pytest test-smollm2 format clean
 
 setup: $(INSTALLED)
 
@@ -47,7 +47,16 @@ accuracy: $(INSTALLED)
 bench-engine: $(INSTALLED)
 	@OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m benchmarks.bench_engine
 
+# What the operator costs a cluster of 200 and of 2,000 jobs, against an emulated API server.
+bench-operator: $(INSTALLED)
+	@$(BIN)/python -m tests.operator.scale 200 2000
+
 test: lint types layers pytest
+
+# The whole operator suite over HTTP: minutes. With KUBECONFIG set it runs against that cluster's
+# API server and controllers, in namespaces of its own; nodes are not needed.
+test-operator: $(INSTALLED)
+	$(BIN)/python -m pytest tests/operator $(PYTEST_ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -59,9 +68,10 @@ types: $(INSTALLED)
 layers: $(INSTALLED)
 	$(BIN)/lint-imports
 
-# Without KUBECONFIG, which would hand the tests a real cluster: the emulator does here.
+# Of the operator suite a sample only. Without KUBECONFIG, which would hand the tests a real
+# cluster: the emulator does here.
 pytest: $(INSTALLED) $(SMOLLM2)
-	env -u KUBECONFIG $(BIN)/python -m pytest $(PYTEST_ARGS)
+	env -u KUBECONFIG $(BIN)/python -m pytest -m "not operator" $(PYTEST_ARGS)
 
 # A language model with real weights through .nemo and two ranks, against transformers.
 test-smollm2: $(INSTALLED) $(SMOLLM2)

@@ -1,25 +1,28 @@
 """kopf's part: it watches, and every event goes into the world. It never writes anything.
 
 With event handlers only, kopf puts neither finalizers nor annotations on anything, and with the
-scanning off it needs no rights on resource definitions and namespaces. Its watches stay open for
-ten minutes or more.
+scanning off it needs no rights on resource definitions and namespaces. It can't select by label on
+the server's side: cluster-wide, every Job and pod passes through here, and most are dropped.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import kopf
 
+from controller.operator.api import KUBECONFIG
 from controller.operator.names import GROUP, LABEL_JOB, LABEL_MANAGED_BY, MANAGER, PLURAL, VERSION
 from controller.operator.world import World
 
 Put = Callable[..., None]
 
 _SERVER_TIMEOUT_S = 600.0
+_SILENCE_S = 150.0  # a server sends a bookmark every minute: a stream that silent is dead
 _PAGE = 500
 
 
@@ -51,7 +54,7 @@ def _settings() -> kopf.OperatorSettings:
     settings.peering.standalone = True
     settings.scanning.disabled = True
     settings.watching.server_timeout = _SERVER_TIMEOUT_S
-    settings.watching.inactivity_timeout = _SERVER_TIMEOUT_S + 30
+    settings.watching.inactivity_timeout = _SILENCE_S
     settings.watching.chunk_size = _PAGE
     return settings
 
@@ -61,7 +64,10 @@ def _registry(world: World, kueue: bool) -> kopf.OperatorRegistry:
     labels: dict[str, Any] = {LABEL_MANAGED_BY: MANAGER, LABEL_JOB: kopf.PRESENT}
 
     def login(**kwargs: Any) -> Any:
-        return kopf.login_via_client(**kwargs)
+        # As the client of `api` does it.
+        if KUBECONFIG in os.environ:
+            return kopf.login_with_kubeconfig(**kwargs)
+        return kopf.login_with_service_account(**kwargs)
 
     kopf.on.login(registry=registry)(login)
     kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)(_into(world.put_job))
