@@ -115,7 +115,9 @@ class _Converter:
             if raw.get("default") is not None:
                 schema["nullable"] = True
                 if values := schema.pop("enum", None):
-                    schema["pattern"] = f"^({'|'.join(values)})$"
+                    # `kubectl apply` drops nulls before the API server sees them: the word helps.
+                    schema["pattern"] = f"^({'|'.join([*values, 'null'])})$"
+                    schema["maxLength"] = max(map(len, [*values, "null"]))
             return schema
         if sorted(m["type"] for m in members) == ["boolean", "number"]:
             return _boolean_or_number(raw)
