@@ -22,6 +22,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from demo.bucket import BUCKET, upload_demo
 from demo.clips import write_clips
 from demo.judge_server import MODEL as JUDGE_MODEL
 from neva.store import open_store
@@ -29,8 +30,6 @@ from neva.store import open_store
 NUM_CLIPS = 24
 SEED = 7
 FOLDER = Path("demo-run")
-MODEL_FOLDER = Path(__file__).with_name("model")
-BUCKET = "s3://demo"
 _START_S = 30.0
 
 
@@ -49,7 +48,7 @@ def main() -> int:
             os.environ.update(stack.enter_context(_s3_server()))
             judge_url = stack.enter_context(_judge_server(FOLDER / "input" / "truth.jsonl"))
         with _timed(stages_s, "upload"):
-            _upload()
+            upload_demo(FOLDER / "input")
         job_file = FOLDER / "job.yaml"
         job_file.write_text(yaml.safe_dump(_job(judge_url), sort_keys=False), encoding="utf-8")
         done = subprocess.run([sys.executable, "-m", "controller", "run", job_file], check=False)
@@ -113,17 +112,6 @@ def _share_right() -> float:
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def _upload() -> None:
-    import boto3
-
-    boto3.client("s3").create_bucket(Bucket=BUCKET.removeprefix("s3://"))
-    for name, folder in (("model", MODEL_FOLDER), ("input", FOLDER / "input")):
-        store = open_store(f"{BUCKET}/{name}/")
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                store.put_file(path.relative_to(folder).as_posix(), path)
 
 
 def _download(folder: Path) -> None:

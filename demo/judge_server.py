@@ -207,9 +207,15 @@ def _completion(content: str, reply: str) -> dict[str, Any]:
     }
 
 
-def make_server(truths: Truths, port: int = 0) -> ThreadingHTTPServer:
-    """A server on 127.0.0.1, not yet serving; port 0 takes a free one."""
-    return _Server(("127.0.0.1", port), truths)
+def make_server(truths: Truths, port: int = 0, host: str = "127.0.0.1") -> ThreadingHTTPServer:
+    """A server, not yet serving; port 0 takes a free one."""
+    return _Server((host, port), truths)
+
+
+def read_truths(folder: Path) -> Truths:
+    """The truths of the demo's input folder, as `demo.clips` wrote it."""
+    names = ("truth", "prompts", "context")
+    return load_truths(*(_read(folder / f"{name}.jsonl") for name in names))
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
