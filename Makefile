@@ -29,6 +29,14 @@ demo: $(INSTALLED)
 crds: $(INSTALLED)
 	@$(BIN)/python -m controller.crd
 
+# The table of values in the chart's README, from the comments in values.yaml.
+chart-readme: $(INSTALLED)
+	@$(BIN)/python -m tests.chart.readme
+
+# The Dockerfile's install steps in folders of this machine; minutes.
+test-images: $(INSTALLED)
+	$(BIN)/python -m pytest tests/images/slow_install.py
+
 # The demo model's accuracy through H.264, decoding and our engine; at least 0.97 is expected.
 accuracy: $(INSTALLED)
 	$(BIN)/python -m demo.accuracy --clips 500 --seed 1234 --tensor-parallel 2

@@ -40,9 +40,10 @@ def test_the_controller_of_a_whole_cluster_may_do_this() -> None:
     assert _granted(only(manifests, "ClusterRole", "-controller")) == _CONTROLLER
     binding = only(manifests, "ClusterRoleBinding")
     assert _subjects(binding) == [("neva", "neva-neva-batch-controller")]
-    assert binding["roleRef"]["name"] == only(manifests, "ClusterRole", "-controller")["metadata"][
-        "name"
-    ]
+    assert (
+        binding["roleRef"]["name"]
+        == only(manifests, "ClusterRole", "-controller")["metadata"]["name"]
+    )
 
 
 def test_the_controller_of_given_namespaces_has_the_same_rights_there_and_nowhere_else() -> None:

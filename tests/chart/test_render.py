@@ -162,9 +162,7 @@ def test_no_secret_stands_in_a_config_map(values: dict[str, Any]) -> None:
 
 
 def test_the_resource_definitions_are_the_generated_files_and_nothing_else() -> None:
-    rendered = {
-        m["metadata"]["name"]: m for m in of_kind(render(), "CustomResourceDefinition")
-    }
+    rendered = {m["metadata"]["name"]: m for m in of_kind(render(), "CustomResourceDefinition")}
     files = {path.stem: path for path in (CHART_FOLDER / "files" / "crds").glob("*.yaml")}
     assert rendered.keys() == files.keys()
     for name, path in files.items():

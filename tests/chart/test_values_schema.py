@@ -104,7 +104,7 @@ def _differences(
         return []
     found = [f"{path}{key}" for key in properties.keys() ^ values.keys()]
     for key in properties.keys() & values.keys():
-        if isinstance(values[key], dict) and not path + key == "worker.resources":
+        if isinstance(values[key], dict):
             found += _differences(values[key], properties[key], definitions, f"{path}{key}.")
     # Requests or limits may be left out.
     return [one for one in found if not one.endswith((".requests", ".limits"))]

@@ -102,9 +102,7 @@ def test_the_controllers_steps_give_a_neva_without_torch(build: Build, tmp_path:
 def test_the_workers_dependencies_resolve(build: Build) -> None:
     python = build.path("/opt/neva/bin/python")
     wheel = next(build.path("/dependencies").glob("*.whl"))
-    subprocess.run(
-        [sys.executable, "-m", "pip", "--python", python, "install", "--dry-run", "--quiet"]
-        + ["--only-binary", ":all:", "--constraint", REPOSITORY / "constraints.txt"]
-        + [f"{wheel}[worker,demo]"],
-        check=True,
-    )
+    options = ["--dry-run", "--quiet", "--only-binary", ":all:"]
+    constraints = ["--constraint", REPOSITORY / "constraints.txt"]
+    command = [sys.executable, "-m", "pip", "--python", python, "install", *options, *constraints]
+    subprocess.run([*command, f"{wheel}[worker,demo]"], check=True)

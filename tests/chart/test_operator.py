@@ -1,0 +1,74 @@
+"""What the chart tells the controller, read by the controller's own code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import controller.operator
+from controller.operator.config import load_config
+from tests.chart.rendering import CHART_FOLDER, only, render
+from tests.chart.value_sets import VALUE_SETS
+
+_METRIC = re.compile(r"\bneva_\w+")
+
+
+@pytest.mark.parametrize("values", VALUE_SETS.values(), ids=VALUE_SETS.keys())
+def test_the_controller_understands_its_configuration(
+    values: dict[str, Any], tmp_path: Path
+) -> None:
+    manifests = render(values, name="one", namespace="two")
+    path = tmp_path / "operator.yaml"
+    path.write_text(only(manifests, "ConfigMap", "-controller")["data"]["operator.yaml"])
+    config = load_config(path)
+
+    deployment = only(manifests, "Deployment")["spec"]["template"]["spec"]
+    (container,) = deployment["containers"]
+    assert config.controller_image == container["image"]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert (config.health_port, config.metrics_port) == (ports["health"], ports["metrics"])
+    (url,) = [v["valueFrom"] for v in container["env"] if v["name"] == "NEVA_REDIS_URL"]
+    assert url == {
+        "secretKeyRef": {"name": config.redis.secret_name, "key": config.redis.secret_key}
+    }
+    assert config.leader_election.lease_namespace == "two"
+    leases = [
+        rule["resourceNames"]
+        for manifest in manifests
+        for rule in manifest.get("rules", [])
+        if "resourceNames" in rule
+    ]
+    if config.leader_election.enabled and values.get("rbac", {}).get("create", True):
+        assert leases == [[config.leader_election.lease_name]]
+    assert config.namespaces == values.get("controller", {}).get("namespaces", [])
+
+
+def test_accounts_are_the_chart_s_or_the_namespaces_own(tmp_path: Path) -> None:
+    path = tmp_path / "operator.yaml"
+    for name, expected in (
+        ("defaults", ("one-neva-batch-worker", "one-neva-batch-finish")),
+        ("existing accounts", ("ours", "ours")),
+        ("default accounts", (None, None)),
+    ):
+        manifests = render(VALUE_SETS[name], name="one")
+        path.write_text(only(manifests, "ConfigMap", "-controller")["data"]["operator.yaml"])
+        config = load_config(path)
+        assert (config.worker_service_account, config.finish_service_account) == expected
+
+
+def test_alerts_and_dashboards_use_only_metrics_that_the_controller_has() -> None:
+    folder = Path(controller.operator.__path__[0])
+    exported = {
+        name
+        for path in folder.rglob("*.py")
+        for name in re.findall(r'"(neva_\w+)"', path.read_text(encoding="utf-8"))
+    }
+    values = {"metrics": {"prometheusRule": {"enabled": True}}}
+    used = set(_METRIC.findall(str(only(render(values), "PrometheusRule")["spec"])))
+    for path in (CHART_FOLDER / "files" / "dashboards").glob("*.json"):
+        used |= set(_METRIC.findall(path.read_text(encoding="utf-8")))
+    assert used
+    assert used <= exported
