@@ -8,6 +8,7 @@ from enum import StrEnum
 GROUP = "neva-batch.dev"
 VERSION = "v1alpha1"
 PLURAL = "videonevajobs"
+DROP_FOLDERS = "dropfolders"
 FINALIZER = f"{GROUP}/cleanup"
 FIELD_MANAGER = "neva-batch"
 
