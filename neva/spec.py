@@ -158,7 +158,7 @@ class Inference(SnakeModel):
     insert_media_token: MediaSide = Field(
         "left",
         description="Where the media goes: left or right of the text, or null when each text "
-        "names it with <video> or <image>.",
+        "names it with <video> or <image>; kubectl apply drops a bare null, so write 'null'.",
     )
     num_frames: int | None = Field(
         None, ge=1, le=1024, description="Frames a video is seen in; by default the checkpoint's."

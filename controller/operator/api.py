@@ -64,18 +64,15 @@ class ClientTransport:
 
     def __call__(self, method: str, path: str, body: Json | None, content_type: str | None) -> Json:
         headers = {"Accept": "application/json"}
-        content: object = None
         if body is not None:
             headers["Content-Type"] = content_type or "application/json"
-            is_json = headers["Content-Type"] == "application/json"
-            content = body if is_json else orjson.dumps(body).decode()
         request = self._client.param_serialize(
             method, path, header_params=headers, auth_settings=["BearerToken"]
         )
         verb, url, sent_headers, _, _ = request
         try:
             answer = self._client.call_api(
-                verb, url, sent_headers, content, [], _request_timeout=_TIMEOUT_S
+                verb, url, sent_headers, body, [], _request_timeout=_TIMEOUT_S
             )
             data = answer.read()  # type: ignore[no-untyped-call]
         except ApiException as error:

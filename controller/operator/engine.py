@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import redis
 import structlog
@@ -26,14 +26,14 @@ from controller.operator.actions import (
 from controller.operator.actions import Plan as Planned
 from controller.operator.api import ApiError, KubeApi
 from controller.operator.names import Role
-from controller.operator.plan import Pace, plan
+from controller.operator.plan import plan
 from controller.operator.read import refusal_of
 from controller.operator.runs import Runs
 from controller.operator.seen import Observed, RunSeen
+from controller.operator.telling import Pace
 from controller.operator.workqueue import WorkQueue
 from controller.operator.world import Key, World
 from neva.errors import NevaError
-from neva.spec import API_VERSION, KIND, Metadata, VideoNevaJob
 
 log = structlog.get_logger()
 
@@ -182,10 +182,9 @@ class Engine:
         if memory.run is not None and 0 <= seen.now_s - memory.run.looked_s < _MIN_LOOK_S:
             self._queue.add(key, _MIN_LOOK_S)
             return
-        whole = VideoNevaJob(
-            api_version=API_VERSION, kind=KIND, metadata=Metadata(name=job.name), spec=job.spec
-        )
-        memory.run = self._runs.look(job.uid, whole, listing=listing)
+        run = self._runs.look(job.uid, job.spec.output.uri, listing=listing)
+        ended = frozenset(child.uid for child in seen.children if child.ended)
+        memory.run = replace(run, after=ended)
         self._queue.add(key)
 
     def _memory_of(self, key: Key, uid: str) -> _Memory:

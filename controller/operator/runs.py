@@ -25,7 +25,6 @@ from neva.conditions import ConditionReason
 from neva.errors import NevaError
 from neva.lease import Leases
 from neva.ledger import Ledger, layout
-from neva.spec import VideoNevaJob
 from neva.store import Store, open_store
 from neva.trouble import clear_trouble
 
@@ -35,7 +34,7 @@ _GRACE_S = 6.0  # a worker's lease
 class Runs(Protocol):
     """What the operator asks of runs; the fake of the tests answers at once."""
 
-    def look(self, uid: str, job: VideoNevaJob, *, listing: bool) -> RunSeen: ...
+    def look(self, uid: str, output_uri: str, *, listing: bool) -> RunSeen: ...
 
     def start_round(self, run_id: str) -> None: ...
 
@@ -73,11 +72,11 @@ class LedgerRuns:
         self._lock = threading.Lock()
         self._runs: dict[str, _Run] = {}
 
-    def look(self, uid: str, job: VideoNevaJob, *, listing: bool) -> RunSeen:
+    def look(self, uid: str, output_uri: str, *, listing: bool) -> RunSeen:
         """Look at the run, and enqueue what is missing. Never raises for what may pass."""
         now_s = self._clock()
         try:
-            return self._look(uid, job, now_s, listing)
+            return self._look(uid, output_uri, now_s, listing)
         except NevaError as error:
             words = f"{error.reason}: {error.message}"
             return RunSeen(now_s, problem=(ConditionReason.STORE_UNREACHABLE, words))
@@ -100,11 +99,11 @@ class LedgerRuns:
         if run is not None:
             run.app.close()
 
-    def _look(self, uid: str, job: VideoNevaJob, now_s: float, listing: bool) -> RunSeen:
+    def _look(self, uid: str, output_uri: str, now_s: float, listing: bool) -> RunSeen:
         with self._lock:
             run = self._runs.get(uid)
         if run is None:
-            run = self._open(job)
+            run = self._open(output_uri)
             if run is None:
                 return RunSeen(now_s)
             with self._lock:
@@ -116,8 +115,8 @@ class LedgerRuns:
         # Stamped when the look began: what ended later was not seen by it.
         return self._seen(run, progress, now_s)
 
-    def _open(self, job: VideoNevaJob) -> _Run | None:
-        ledger = Ledger(open_store(job.spec.output.uri))
+    def _open(self, output_uri: str) -> _Run | None:
+        ledger = Ledger(open_store(output_uri))
         manifest = ledger.read_manifest()
         if manifest is None:
             return None

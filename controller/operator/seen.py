@@ -122,6 +122,7 @@ class RunSeen:
         run_id: None when there is no manifest.
         eta_s: least and most time left.
         active: somebody holds a lease.
+        after: uids of children that had ended before the look began: what they did was seen.
         summary: summary.json, when every shard is committed and the finish pod wrote it.
         score: the judge's overall score.
     """
@@ -138,6 +139,7 @@ class RunSeen:
     rows_per_s: float | None = None
     eta_s: tuple[float, float] | None = None
     trouble: Trouble | None = None
+    after: frozenset[str] = frozenset()
     summary: Mapping[str, Any] | None = None
     score: str | None = None
 

@@ -24,9 +24,9 @@ from controller.operator.engine import Engine
 from controller.operator.health import Answer, HttpServer, metrics_text
 from controller.operator.leader import RETRY_S, Elector
 from controller.operator.names import SELECTOR
-from controller.operator.plan import Pace
 from controller.operator.read import owner_of
 from controller.operator.runs import Runs
+from controller.operator.telling import Pace
 from controller.operator.watch import watch
 from controller.operator.workqueue import WorkQueue
 from controller.operator.world import Key, World

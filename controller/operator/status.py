@@ -58,7 +58,7 @@ def build_status(
 
     Args:
         says: conditions to set; others keep what they said.
-        worker_round: number of the latest worker Job, if one was seen or is about to be made.
+        worker_round: number of the latest worker Job that was seen.
     """
     old = seen.job.status
     now = rfc3339(seen.now_s)

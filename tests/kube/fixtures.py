@@ -6,6 +6,7 @@ requests, or look at them, need the emulator: they ask for `emulator`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ from tests.kube.kubelet import Kubelet
 
 KUBECONFIG = "KUBECONFIG"
 FIELD_MANAGER = "neva-batch-tests"
+# On a real cluster nothing else is touched, and no other pod's command is run here.
+NAMESPACE_PREFIX = "neva-test-"
 
 
 @dataclass
@@ -59,6 +62,7 @@ class Cluster:
             folder,
             log_folder=log_folder,
             plays_controllers=not self.is_real,
+            namespace_prefix=NAMESPACE_PREFIX if self.is_real else "",
             **options,  # type: ignore[arg-type]
         )
 
@@ -96,32 +100,24 @@ def emulated_cluster(tmp_path: Path) -> Iterator[Cluster]:
         yield emulated
 
 
-class running_cluster:  # noqa: N801  (used like a function)
+@contextlib.contextmanager
+def running_cluster(folder: Path) -> Iterator[Cluster]:
     """An emulator with our resource definitions, for as long as the block lasts."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        logs = folder / "pod-logs"
-        logs.mkdir()
-        self._running = running_emulator(logs)
-
-    def __enter__(self) -> Cluster:
-        emulator = self._running.__enter__()
-        kubeconfig = emulator.write_kubeconfig(self._folder / "admin.kubeconfig", "admin")
-        found = Cluster(kubeconfig, self._folder, emulator)
+    logs = folder / "pod-logs"
+    logs.mkdir()
+    with running_emulator(logs) as emulator:
+        kubeconfig = emulator.write_kubeconfig(folder / "admin.kubeconfig", "admin")
+        found = Cluster(kubeconfig, folder, emulator)
         with found.client() as client:
             install_crds(client)
         emulator.requests.clear()
-        return found
-
-    def __exit__(self, *error: object) -> None:
-        self._running.__exit__(*error)  # type: ignore[arg-type]
+        yield found
 
 
 @pytest.fixture
 def namespace(cluster: Cluster) -> Iterator[str]:
     """A new namespace; everything in it is deleted afterwards."""
-    name = f"neva-test-{uuid.uuid4().hex[:8]}"
+    name = f"{NAMESPACE_PREFIX}{uuid.uuid4().hex[:8]}"
     with cluster.client() as client:
         core = kubernetes.client.CoreV1Api(client)
         core.create_namespace({"metadata": {"name": name}})

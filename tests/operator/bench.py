@@ -52,9 +52,11 @@ class Bench:
         path = self.folder / "operator.yaml"
         path.write_text(yaml.safe_dump(self.operator_config()), encoding="utf-8")
         module = "tests.operator.cut" if cut else "controller"
+        # It dies with the tests, however they end.
+        command = [sys.executable, "-m", "neva.tethered", sys.executable, "-m", module]
         with (self.folder / "operator.log").open("ab") as log:
             self.operator = subprocess.Popen(
-                [sys.executable, "-m", module, "operator", "--config", str(path)],
+                [*command, "operator", "--config", str(path)],
                 env={
                     **os.environ,
                     "KUBECONFIG": str(self.cluster.kubeconfig_for("operator")),

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,10 +37,13 @@ WORKER_ENVIRONMENT = {
 @pytest.fixture
 def kubelet(cluster: Cluster, tmp_path: Path) -> Iterator[Kubelet]:
     (tmp_path / "kubelet").mkdir()
-    kubelet = cluster.kubelet(tmp_path / "kubelet", environment=WORKER_ENVIRONMENT)
-    kubelet.start()
-    yield kubelet
-    kubelet.stop()
+    # A socket's path is short; a pod's /tmp lies deep here.
+    with tempfile.TemporaryDirectory(prefix="nv-", dir="/var/tmp") as scratch:
+        environment = {**WORKER_ENVIRONMENT, "NEVA_SCRATCH_DIR": scratch}
+        kubelet = cluster.kubelet(tmp_path / "kubelet", environment=environment)
+        kubelet.start()
+        yield kubelet
+        kubelet.stop()
 
 
 @pytest.fixture

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import Any
 
 import pytest
+import redis
 
 from demo.judge_server import MODEL as JUDGE_MODEL
-from tests.operator.bench import Bench
+from tests.kube.kubelet import Kubelet
+from tests.operator.bench import AWS_VARIABLES, Bench
 from tests.operator.conftest import NUM_CLIPS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -53,3 +57,112 @@ def test_a_job_is_answered_judged_and_reported(
         assert phase in told
     roles = {c["metadata"]["labels"]["neva-batch.dev/role"] for c in bench.children()}
     assert roles == {"prepare", "worker", "finish"}
+
+
+def test_suspending_frees_the_workers_and_keeps_finished_rows(bench: Bench) -> None:
+    bench.apply(bench.manifest())
+    bench.wait("some rows", lambda: bench.num_parts("kitchen") >= 2)
+    bench.patch("kitchen", {"suspend": True})
+    bench.wait_phase("kitchen", "Suspended")
+    bench.wait("no worker is left", lambda: not bench.pods("worker"))
+    kept = bench.num_parts("kitchen")
+    bench.patch("kitchen", {"suspend": False})
+    status = bench.wait_phase("kitchen", "Succeeded", "Failed")
+    assert status["phase"] == "Succeeded", status
+    assert status["workerRound"] == 2
+    check_answers(bench, "kitchen")
+    first = [row for row in bench.lines("kitchen", "outputs.jsonl") if row["attempt"] == 1]
+    assert len(first) >= kept, "rows that were written are not computed again"
+
+
+def test_replicas_are_changed_while_it_runs(bench: Bench) -> None:
+    bench.apply(bench.manifest())
+    bench.wait("a worker", lambda: bench.running("worker"))
+    bench.patch("kitchen", {"workers": {"replicas": 2}})
+    bench.wait("another worker", lambda: len(bench.pods("worker")) == 2)
+    assert bench.wait_phase("kitchen", "Succeeded", "Failed")["phase"] == "Succeeded"
+    check_answers(bench, "kitchen")
+    workers = [c for c in bench.children() if "-workers-" in c["metadata"]["name"]]
+    assert [c["spec"]["parallelism"] for c in workers] == [2]
+
+
+def test_a_deleted_job_leaves_no_children_and_all_outputs(bench: Bench) -> None:
+    bench.apply(bench.manifest())
+    bench.wait("some rows", lambda: bench.num_parts("kitchen") >= 2)
+    run_id = bench.status("kitchen")["runId"]
+    bench.delete("kitchen")
+    bench.wait("the job is gone", lambda: bench.get("kitchen") is None)
+    bench.wait("its children are gone", lambda: not bench.children() and not bench.pods())
+    assert bench.num_parts("kitchen") >= 2
+    assert bench.output("kitchen").head("manifest.json") is not None
+    client = redis.Redis.from_url(bench.redis_url)
+    left = [key for key in client.keys(f"*{run_id}*") if b":lease:" not in key]
+    assert left == []
+    client.close()
+
+
+def test_a_killed_worker_is_replaced(bench: Bench, kubelet: Kubelet) -> None:
+    bench.apply(bench.manifest())
+    bench.wait("some rows", lambda: bench.num_parts("kitchen") >= 2)
+    victim = bench.running("worker")[0]["metadata"]["name"]
+    pid = kubelet.pid(victim)
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    assert bench.wait_phase("kitchen", "Succeeded", "Failed")["phase"] == "Succeeded"
+    check_answers(bench, "kitchen")
+    assert len(bench.pods("worker")) >= 2
+
+
+def test_a_bad_model_is_told_before_a_worker_starts(bench: Bench) -> None:
+    bench.output("x").put("model/config.json", b"{}")
+    bench.apply(bench.manifest(model={"uri": f"{bench.bucket}/runs/x/model/"}))
+    status = bench.wait_phase("kitchen", "Succeeded", "Failed")
+    assert status["phase"] == "Failed"
+    validated = bench.condition("kitchen", "Validated")
+    assert validated["status"] == "False"
+    assert validated["reason"] in ("UnsupportedModel", "InvalidCheckpoint", "InvalidConfig")
+    assert "config.json" in validated["message"]
+    assert bench.pods("worker") == []
+
+
+def test_missing_media_are_told_before_a_worker_starts(bench: Bench) -> None:
+    bench.apply(bench.manifest(input={"mediaBasePath": f"{bench.bucket}/nowhere/"}))
+    assert bench.wait_phase("kitchen", "Succeeded", "Failed")["phase"] == "Failed"
+    validated = bench.condition("kitchen", "Validated")
+    assert (validated["status"], validated["reason"]) == ("False", "TooManyBadRows")
+    assert f"{NUM_ROWS} MediaNotFound" in validated["message"]
+    assert bench.pods("worker") == []
+
+
+def test_a_missing_secret_is_told_and_waited_for(bench: Bench) -> None:
+    bench.apply(bench.manifest(storage={"secretName": "mine"}))
+
+    def told() -> bool:
+        return bench.condition("kitchen", "Validated").get("reason") == "MissingSecret"
+
+    bench.wait("the missing Secret is told", told)
+    assert "mine" in bench.condition("kitchen", "Validated")["message"]
+    bench.secret("mine", {name: os.environ[name] for name in AWS_VARIABLES})
+    bench.wait("it goes on", lambda: bench.status("kitchen").get("runId"))
+
+
+def test_no_node_with_gpus_is_told(bench: Bench, kubelet: Kubelet) -> None:
+    kubelet.node.capacity = {"nvidia.com/gpu": 0}
+    bench.apply(bench.manifest(workers={"gpusPerWorker": 1}))
+    bench.wait_phase("kitchen", "Queued")
+    # Nobody schedules on a control plane without nodes: there is nobody to say why, either.
+    if not bench.cluster.is_real:
+
+        def told() -> bool:
+            return bench.condition("kitchen", "Queued").get("reason") == "Unschedulable"
+
+        bench.wait("why no node fits", told)
+        assert "Insufficient" in bench.condition("kitchen", "Queued")["message"]
+
+
+def test_a_finished_job_goes_when_its_time_is_over(bench: Bench) -> None:
+    spec = {"input": {"mediaBasePath": f"{bench.bucket}/nowhere/"}, "ttlSecondsAfterFinished": 3}
+    bench.apply(bench.manifest(**spec))
+    bench.wait("it has gone", lambda: bench.get("kitchen") is None)
+    bench.wait("its children have gone", lambda: not bench.children())
+    assert bench.output("kitchen").head("errors.jsonl") is not None

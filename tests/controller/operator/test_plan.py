@@ -22,9 +22,10 @@ from controller.operator.actions import (
     WriteStatus,
 )
 from controller.operator.names import Role
-from controller.operator.plan import Pace, plan
+from controller.operator.plan import plan
 from controller.operator.seen import Observed, WorkloadSeen
 from controller.operator.status import rfc3339
+from controller.operator.telling import Pace
 from neva.conditions import ConditionReason, Phase
 from neva.trouble import Trouble
 from tests.controller.operator.examples import NOW_S, child, job, pod, run, seen, started
@@ -33,7 +34,11 @@ PACE = Pace()
 A = TypeVar("A", bound=Action)
 
 
-def decide(observed: Observed) -> Plan:
+def decide(observed: Observed, *, looked_late: bool = True) -> Plan:
+    """The plan; unless told otherwise, the run was looked at after every child's end."""
+    if observed.run is not None and looked_late:
+        ended = frozenset(child.uid for child in observed.children)
+        observed = replace(observed, run=replace(observed.run, after=ended))
     return plan(observed, PACE)
 
 
@@ -115,7 +120,8 @@ def test_the_ledger_is_looked_at_when_prepare_is_complete() -> None:
     planned = decide(seen(job(), prepare, run=run(num_done=0, num_shards_done=0)))
     assert only(planned, CreateChild) == CreateChild(Role.WORKER, 1, 2, 0)
     status = status_of(planned)
-    assert (status["phase"], status["runId"], status["workerRound"]) == ("Queued", "run", 1)
+    assert (status["phase"], status["runId"]) == ("Queued", "run")
+    assert "workerRound" not in status, "its number is taken when it is there"
     assert condition(planned, "Validated")[:2] == ("True", "Prepared")
 
 
@@ -211,8 +217,8 @@ def test_a_round_that_got_nowhere_is_followed_after_a_pause() -> None:
 
 
 def test_the_ledger_is_asked_again_before_a_round_is_judged() -> None:
-    ended = child(Role.WORKER, 1, complete=True, ended_s=NOW_S, shards_done=2)
-    planned = decide(seen(job(started()), ended, run=run()))
+    ended = child(Role.WORKER, 1, complete=True, ended_s=NOW_S - 5, shards_done=2)
+    planned = decide(seen(job(started()), ended, run=run()), looked_late=False)
     assert planned.actions == (LookAtRun(listing=True),)
 
 

@@ -180,7 +180,8 @@ class Api:
         if not finalizers and not grace_s:
             return self._remove(kind, key)
         already = metadata.get("deletionTimestamp")
-        if already and finalizers == list(metadata.get("finalizers") or ()):
+        is_held_alike = finalizers == list(metadata.get("finalizers") or ())
+        if already and is_held_alike and grace_s >= metadata["deletionGracePeriodSeconds"]:
             return obj
         metadata |= {"deletionTimestamp": already or now_text()}
         metadata["deletionGracePeriodSeconds"] = grace_s

@@ -187,10 +187,10 @@ def _merge(live: Any, applied: Any, field: str, lists: ListTypes) -> Any:
         if lists.is_set(field):
             return live + [value for value in applied if value not in live]
         if key := lists.key(field, [*live, *applied]):
-            result = {item[key]: item for item in live}
+            items = {item[key]: item for item in live}
             for item in applied:
-                result[item[key]] = _merge(result.get(item[key]), item, "", lists)
-            return list(result.values())
+                items[item[key]] = _merge(items.get(item[key]), item, "", lists)
+            return list(items.values())
     return applied
 
 

@@ -181,11 +181,14 @@ def _cause(error: jsonschema.ValidationError) -> Cause:
 
 def _broken_rules(value: Any, old: Any, schema: Schema, path: str) -> Iterator[Cause]:
     """The CEL rules of a block and of all below it that don't hold."""
-    for rule in schema.get("x-kubernetes-validations", ()):
+    rules = schema.get("x-kubernetes-validations", ())
+    # Converting the values is the costly part: once for all rules of a block.
+    context = cel.Context(variables={"self": value, "oldSelf": old}) if rules else None
+    for rule in rules:
         is_transition = "oldSelf" in rule["rule"]
         if is_transition and old is None:
             continue
-        if not holds(rule["rule"], value, old):
+        if not _holds(rule["rule"], context):
             field = f"{path}{rule.get('fieldPath', '')}".lstrip(".")
             message = f"Invalid value: {rule['message']}"
             reason = rule.get("reason", "FieldValueInvalid")
@@ -200,10 +203,10 @@ def _broken_rules(value: Any, old: Any, schema: Schema, path: str) -> Iterator[C
             yield from _broken_rules(item, None, schema["items"], f"{path}[{index}]")
 
 
-def holds(expression: str, value: Any, old: Any) -> bool:
+def _holds(expression: str, context: Any) -> bool:
     """Whether a CEL rule holds; a rule that can't be evaluated doesn't, as on the API server."""
     try:
-        return _program(expression).execute({"self": value, "oldSelf": old}) is True
+        return _program(expression).execute(context) is True
     except (RuntimeError, TypeError, ValueError):
         return False
 

@@ -21,6 +21,17 @@ _PATCH_TYPES = (
     "application/strategic-merge-patch+json",
 )
 
+_STRINGS = {"type": "object", "additionalProperties": {"type": "string", "default": ""}}
+_OBJECT_META = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string"},
+        "namespace": {"type": "string"},
+        "labels": _STRINGS,
+        "annotations": _STRINGS,
+    },
+}
+
 VERSION = {
     "major": "1",
     "minor": "36",
@@ -130,7 +141,7 @@ def _openapi(resources: Registry, group: str, version: str) -> Obj | None:
                     {"name": name, "in": "query", "schema": {"type": "string"}}
                     for name in ("dryRun", "fieldManager", "fieldValidation", "force")
                 ],
-                "requestBody": {"content": {t: {"schema": {}} for t in _PATCH_TYPES}},
+                "requestBody": {"content": {t: {"schema": {}} for t in _patch_types(kind)}},
             },
         }
     return {
@@ -141,7 +152,13 @@ def _openapi(resources: Registry, group: str, version: str) -> Obj | None:
     }
 
 
+def _patch_types(kind: ResourceType) -> tuple[str, ...]:
+    """kubectl looks here before it sends a strategic patch."""
+    return _PATCH_TYPES if kind.crd_version is None else _PATCH_TYPES[:-1]
+
+
 def _schema(kind: ResourceType) -> Obj:
     if kind.crd_version is None:
         return {"type": "object"}
-    return dict(kind.crd_version["schema"]["openAPIV3Schema"])
+    schema: Obj = kind.crd_version["schema"]["openAPIV3Schema"]
+    return {**schema, "properties": {**schema["properties"], "metadata": _OBJECT_META}}

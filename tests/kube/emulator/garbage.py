@@ -80,6 +80,8 @@ class GarbageCollector:
                 continue
             left = [owner for owner in owner_references(obj) if owner["uid"] != uid]
             metadata = {**obj["metadata"], "ownerReferences": left}
+            if not left:
+                del metadata["ownerReferences"]
             self._store.replace(key, {**obj, "metadata": metadata})
         self._api.finish(self._kind(change.obj), change.key, ORPHAN)
 
@@ -112,7 +114,7 @@ class GarbageCollector:
         return [
             Key(resource, obj["metadata"].get("namespace"), obj["metadata"]["name"])
             for resource in sorted(resources)
-            for obj in self._store.list(resource, where)
+            for obj in self._store.all(resource, where)
         ]
 
     def _delete(self, key: Key, options: Obj) -> None:

@@ -141,7 +141,7 @@ class HttpApi:
 
     def _selected(self, http: web.Request, target: Target) -> list[Obj]:
         matches = _matcher(http, target)
-        objects = self._api.store.list(target.kind.storage_name, target.namespace)
+        objects = self._api.store.all(target.kind.storage_name, target.namespace)
         return [obj for obj in objects if matches(obj)]
 
     def _log(self, http: web.Request, target: Target) -> web.Response:
@@ -187,8 +187,6 @@ class HttpApi:
             await bookmark(**{"k8s.io/initial-events-end": "true"})
         ends_s = time.monotonic() + float(query.get("timeoutSeconds") or 300)
         wants_bookmarks = query.get("allowWatchBookmarks") == "true"
-        # A change may bring an object into the selection or out of it.
-        shown_uids = {obj["metadata"]["uid"] for obj in self._selected(http, target)}
         while (left_s := ends_s - time.monotonic()) > 0:
             await store.wait_for_change(version, min(left_s, _BOOKMARK_INTERVAL_S))
             try:
@@ -206,15 +204,12 @@ class HttpApi:
                     continue
                 if target.namespace is not None and change.key.namespace != target.namespace:
                     continue
-                uid = change.obj["metadata"]["uid"]
-                was_shown, fits = uid in shown_uids, matches(change.obj)
-                if change.type == "DELETED" or not fits:
-                    shown_uids.discard(uid)
-                    if was_shown or (change.type == "DELETED" and fits):
-                        await send("DELETED", change.obj)
-                else:
-                    shown_uids.add(uid)
+                # A change may bring an object into the selection or out of it.
+                was_shown = change.old is not None and matches(change.old)
+                if change.type != "DELETED" and matches(change.obj):
                     await send("MODIFIED" if was_shown else "ADDED", change.obj)
+                elif was_shown:
+                    await send("DELETED", change.obj)
         return response
 
     # Writing

@@ -29,12 +29,13 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One entry of the history: ADDED, MODIFIED or DELETED, and the object after it."""
+    """One entry of the history: ADDED, MODIFIED or DELETED, the object after it and before."""
 
     version: int
     type: str
     key: Key
     obj: Obj
+    old: Obj | None
 
 
 def now_text() -> str:
@@ -65,7 +66,7 @@ class Store:
     def get(self, key: Key) -> Obj | None:
         return self._objects.get(key.resource, {}).get((key.namespace, key.name))
 
-    def list(self, resource: str, namespace: str | None = None) -> Iterator[Obj]:
+    def all(self, resource: str, namespace: str | None = None) -> Iterator[Obj]:
         """All objects of a resource in the order of their creation, or those of one namespace."""
         for (where, _), obj in self._objects.get(resource, {}).items():
             if namespace is None or where == namespace:
@@ -82,19 +83,20 @@ class Store:
         """Store a new object, which has a uid; gives it its resourceVersion."""
         self._by_uid[obj["metadata"]["uid"]] = key
         self._index_owners(key, None, obj)
-        return self._record("ADDED", key, obj)
+        return self._record("ADDED", key, obj, None)
 
     def replace(self, key: Key, obj: Obj) -> Obj:
         """Store a changed object."""
-        self._index_owners(key, self.get(key), obj)
-        return self._record("MODIFIED", key, obj)
+        old = self.get(key)
+        self._index_owners(key, old, obj)
+        return self._record("MODIFIED", key, obj, old)
 
     def remove(self, key: Key) -> Obj:
         """Forget an object for good; returns it with the version of its removal."""
         obj = self._objects[key.resource].pop((key.namespace, key.name))
         del self._by_uid[obj["metadata"]["uid"]]
         self._index_owners(key, obj, None)
-        return self._record("DELETED", key, obj)
+        return self._record("DELETED", key, obj, obj)
 
     def changes_after(self, version: int) -> list[Change]:
         """The history after `version`. Raises Gone when it doesn't reach back so far."""
@@ -116,12 +118,12 @@ class Store:
         """As compaction does: watches from older versions get 410."""
         self._changes.clear()
 
-    def _record(self, kind: str, key: Key, obj: Obj) -> Obj:
+    def _record(self, kind: str, key: Key, obj: Obj, old: Obj | None) -> Obj:
         self._version += 1
         obj = {**obj, "metadata": {**obj["metadata"], "resourceVersion": str(self._version)}}
         if kind != "DELETED":
             self._objects.setdefault(key.resource, {})[key.namespace, key.name] = obj
-        change = Change(self._version, kind, key, obj)
+        change = Change(self._version, kind, key, obj, old)
         self._changes.append(change)
         self._changed.set()
         self._changed = asyncio.Event()

@@ -38,6 +38,7 @@ class Kubelet:
 
     Args:
         environment: variables of every pod's process, below the pod's own.
+        namespace_prefix: pods of other namespaces are nobody's business here.
         seed: of the pods' names.
     """
 
@@ -50,6 +51,7 @@ class Kubelet:
         plays_controllers: bool = True,
         environment: dict[str, str] | None = None,
         node: Node | None = None,
+        namespace_prefix: str = "",
         seed: int | None = None,
     ) -> None:
         self._client = Client(kubeconfig)
@@ -61,6 +63,7 @@ class Kubelet:
         self.unavailable_images: set[str] = set()
         self._jobs = JobController(self._client, seed) if plays_controllers else None
         self._plays_controllers = plays_controllers
+        self._namespace_prefix = namespace_prefix
         self._pods: dict[str, LocalPod] = {}
         self._waiting: dict[str, str] = {}  # pod uid -> what was last said of it
         self._stop = threading.Event()
@@ -79,6 +82,8 @@ class Kubelet:
         with self._lock:
             for pod in self._pods.values():
                 pod.kill()
+        if not self._plays_controllers:
+            self.node.unregister(self._client)
         self._client.close()
 
     def pid(self, pod_name: str) -> int | None:
@@ -103,10 +108,10 @@ class Kubelet:
                 _log.warning("kubelet: %s", error)
 
     def _sync(self) -> None:
-        pods = self._client.list("/api/v1/pods")
+        pods = self._our_pods()
         if self._jobs is not None:
             self._jobs.sync(pods)
-            pods = self._client.list("/api/v1/pods")
+            pods = self._our_pods()
         else:
             self.node.beat(self._client)
         with self._lock:
@@ -117,6 +122,11 @@ class Kubelet:
             for pod in pods:
                 if not pod["spec"].get("nodeName") and not has_ended(pod):
                     self._place(pod, here)
+
+    def _our_pods(self) -> list[Obj]:
+        pods = self._client.items("/api/v1/pods")
+        prefix = self._namespace_prefix
+        return [pod for pod in pods if pod["metadata"]["namespace"].startswith(prefix)]
 
     def _drop_vanished(self, uids: set[str]) -> None:
         for uid in set(self._pods) - uids:

@@ -44,7 +44,7 @@ class Client:
     def get(self, path: str) -> Obj | None:
         return self._call("GET", path)
 
-    def list(self, path: str) -> list[Obj]:
+    def items(self, path: str) -> list[Obj]:
         found = self._call("GET", path)
         return [] if found is None else found["items"]
 

@@ -29,7 +29,7 @@ class JobController:
 
     def sync(self, pods: list[Obj]) -> None:
         """Bring every Job one step on; `pods` are all pods of the cluster."""
-        jobs = self._client.list("/apis/batch/v1/jobs")
+        jobs = self._client.items("/apis/batch/v1/jobs")
         by_owner: dict[str, list[Obj]] = {}
         for pod in pods:
             if uid := _controller_uid(pod):

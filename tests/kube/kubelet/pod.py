@@ -59,7 +59,7 @@ class LocalPod:
         self._position = 0
         self._stopping = False
         self._started_at = _now()
-        self._process = self._start(self._containers[0])
+        self._process: ContainerProcess | None = self._start(self._containers[0])
 
     @property
     def uid(self) -> str:
