@@ -9,7 +9,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup crds demo accuracy bench-engine test lint types layers pytest format clean
+.PHONY: setup crds chart-readme test-images demo accuracy bench-engine test lint types layers \
+	pytest format clean
 
 setup: $(INSTALLED)
 
