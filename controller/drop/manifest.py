@@ -44,7 +44,7 @@ def job_of(
     elif not given.get("mediaBasePath") and not inference.get("media_base_path"):
         given["mediaBasePath"] = spec["uri"]
     job_spec["input"] = {key: value for key, value in given.items() if value is not None}
-    if inference:
+    if "inference" in job_spec:
         job_spec["inference"] = inference
     job_spec["output"] = {"uri": f"{spec['outputBase']}{drop.name}/"}
     body = {

@@ -141,6 +141,9 @@ class KubeApi:
     def list_jobs_labelled(self, namespace: str, selector: str) -> Iterator[Json]:
         yield from self._list(_custom(namespace), labelSelector=selector)
 
+    def list_drop_folders(self, namespace: str | None) -> Iterator[Json]:
+        yield from self._list(_path(f"/apis/{GROUP}/{VERSION}", namespace, DROP_FOLDERS))
+
     def annotate_job(self, job: Json, annotations: Mapping[str, str]) -> Json:
         """Set annotations, if it is still the same job."""
         metadata = job["metadata"]

@@ -67,6 +67,18 @@ class DropFolders:
         if not same_spec:  # its status is our own doing
             self.queue.add(key)
 
+    def held(self) -> set[Key]:
+        with self._lock:
+            return set(self._bodies)
+
+    def drop_all_but(self, there: set[Key], held: set[Key]) -> None:
+        """Forget those of `held` that a later listing did not have: their deletion was missed."""
+        with self._lock:
+            for key in held - there:
+                self._bodies.pop(key, None)
+        for key in held - there:
+            self.queue.add(key)
+
     def job_changed(self, key: Key) -> None:
         """A job came, changed or went."""
         body = self._world.job_body(key)
