@@ -7,6 +7,7 @@ finds what it would have told.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -103,7 +104,9 @@ def _client(queue_url: str) -> Any:
     """A client for the server that the queue's URL names, whatever the object store's is."""
     url = urlsplit(queue_url)
     labels = (url.hostname or "").split(".")
-    region = labels[1] if labels[0] == "sqs" and len(labels) > 2 else None
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+    if labels[0] == "sqs" and len(labels) > 2:  # sqs.eu-central-1.amazonaws.com
+        region = labels[1]
     return boto3.session.Session().client(
         "sqs",
         endpoint_url=f"{url.scheme}://{url.netloc}",

@@ -180,10 +180,11 @@ class Turn:
             memory.scanned_s = self._now_s
             memory.settling.keep_only({drop.key for drop in drops})
         elif named:
-            for key in named:
-                del memory.named[key]
             drops = self._find(spec, watched.list_drops(named), watched)
             self._act(spec, watched, written, drops, whole=False)
+            for key in named:
+                if memory.named[key] <= self._mono_s:
+                    del memory.named[key]
 
     def _find(self, spec: DropFolderSpec, listing: Iterable[Listed], watched: Bucket) -> list[Drop]:
         return find_drops(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -27,17 +26,6 @@ def one(bucket: Bucket, key: str) -> Listed:
 
 def keys(bucket: Bucket) -> list[str]:
     return [listed.key for listed in bucket.list()]
-
-
-def test_5000_files_cost_one_request_per_thousand_and_none_per_file(
-    client: Any, watched: Bucket, calls: Counter[str]
-) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda n: put(client, watched, f"{n:05d}.jsonl"), range(5000)))
-    calls.clear()
-    found = list(watched.list(skip="done/"))
-    assert len(found) == 5000
-    assert calls == {"ListObjectsV2": 5}
 
 
 def test_what_was_moved_away_is_not_listed_page_by_page(
