@@ -24,7 +24,7 @@ VISIBILITY_TIMEOUT_S = 30
 _SOCKET_TIMEOUT_S = 5
 _UNACKED_INDEX = "unacked_index"  # kombu's sorted set: delivery tag → time of delivery
 _UNACKED = "unacked"
-_BINDING_PREFIX = "_kombu.binding."
+_BINDING_PREFIXES = ("_kombu.binding.", "_kombu.binding_permanent.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ def purge(client: redis.Redis, run_id: str) -> None:
         if f'"routing_key": "{name}"'.encode() in message
     ]
     pipe = client.pipeline(transaction=False)
-    pipe.delete(name, f"{_BINDING_PREFIX}{name}")
+    pipe.delete(name, *(f"{prefix}{name}" for prefix in _BINDING_PREFIXES))
     for tag in tags:
         pipe.hdel(_UNACKED, tag)
         pipe.zrem(_UNACKED_INDEX, tag)

@@ -6,6 +6,7 @@ out: they cost a conversion of every object and drop fields that they don't know
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode
@@ -18,10 +19,11 @@ from kubernetes.client.exceptions import ApiException
 
 from controller.operator.names import DROP_FOLDERS, FIELD_MANAGER, GROUP, PLURAL, VERSION
 from neva.drop_folder import DROP_FOLDER_KIND
-from neva.errors import NevaError
+from neva.errors import ConfigError, NevaError
 
 Json = dict[str, Any]
 
+KUBECONFIG = "KUBECONFIG"
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 _TIMEOUT_S = (5, 15)
@@ -52,12 +54,19 @@ class ClientTransport:
 
     @classmethod
     def from_environment(cls, *, pool_size: int = 16) -> ClientTransport:
-        """In a pod by its service account, elsewhere by KUBECONFIG."""
+        """By KUBECONFIG where that is set, else by the pod's service account.
+
+        Raises:
+            ConfigError: there is neither, or it is unusable.
+        """
         configuration = kubernetes_client.Configuration()
+        load: Any = kubernetes_config.load_incluster_config
+        if KUBECONFIG in os.environ:
+            load = kubernetes_config.load_kube_config
         try:
-            kubernetes_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-        except kubernetes_config.ConfigException:
-            kubernetes_config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+            load(client_configuration=configuration)
+        except kubernetes_config.ConfigException as error:
+            raise ConfigError(f"no access to a cluster: {error}") from error
         configuration.connection_pool_maxsize = pool_size
         configuration.retries = urllib3.Retry(total=0)
         return cls(kubernetes_client.ApiClient(configuration))

@@ -74,6 +74,7 @@ class Service:
             if election.enabled
             else None
         )
+        self._watching = asyncio.Event()
         self._leading = threading.Event()
         self._stopping = threading.Event()
         self._lost = False
@@ -103,7 +104,7 @@ class Service:
             raise
 
     async def _run(self) -> None:
-        stop, ready = asyncio.Event(), asyncio.Event()
+        stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, stop.set)
@@ -129,7 +130,7 @@ class Service:
                 namespaces=self._config.namespaces,
                 kueue=self._config.cluster.kueue,
                 stop=stop,
-                ready=ready,
+                ready=self._watching,
             )
         finally:
             self._stopping.set()
@@ -209,8 +210,9 @@ class Service:
         return 200, "ok\n"
 
     def _ready(self) -> Answer:
-        waits = self._elector is not None and not self._leading.is_set()
-        return 200, "standing by\n" if waits else "leading\n"
+        if not self._watching.is_set():
+            return 503, "not watching yet\n"
+        return 200, "leading\n" if self._leading.is_set() else "standing by\n"
 
     def _metrics(self) -> Answer:
         counters = self._engine.counters

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import kopf
 
+from controller.operator.api import KUBECONFIG
 from controller.operator.names import (
     DROP_FOLDERS,
     GROUP,
@@ -70,7 +72,10 @@ def _registry(world: World, put_drop_folder: Put, kueue: bool) -> kopf.OperatorR
     labels: dict[str, Any] = {LABEL_MANAGED_BY: MANAGER, LABEL_JOB: kopf.PRESENT}
 
     def login(**kwargs: Any) -> Any:
-        return kopf.login_via_client(**kwargs)
+        # As the client of `api` does it.
+        if KUBECONFIG in os.environ:
+            return kopf.login_with_kubeconfig(**kwargs)
+        return kopf.login_with_service_account(**kwargs)
 
     kopf.on.login(registry=registry)(login)
     kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)(_into(world.put_job))

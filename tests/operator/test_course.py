@@ -59,6 +59,7 @@ def test_a_job_is_answered_judged_and_reported(
     assert roles == {"prepare", "worker", "finish"}
 
 
+@pytest.mark.operator
 def test_suspending_frees_the_workers_and_keeps_finished_rows(bench: Bench) -> None:
     bench.apply(bench.manifest())
     bench.wait("some rows", lambda: bench.num_parts("kitchen") >= 2)
@@ -75,6 +76,7 @@ def test_suspending_frees_the_workers_and_keeps_finished_rows(bench: Bench) -> N
     assert len(first) >= kept, "rows that were written are not computed again"
 
 
+@pytest.mark.operator
 def test_replicas_are_changed_while_it_runs(bench: Bench) -> None:
     bench.apply(bench.manifest())
     bench.wait("a worker", lambda: bench.running("worker"))
@@ -86,6 +88,7 @@ def test_replicas_are_changed_while_it_runs(bench: Bench) -> None:
     assert [c["spec"]["parallelism"] for c in workers] == [2]
 
 
+@pytest.mark.operator
 def test_a_deleted_job_leaves_no_children_and_all_outputs(bench: Bench) -> None:
     bench.apply(bench.manifest())
     bench.wait("some rows", lambda: bench.num_parts("kitchen") >= 2)
@@ -101,6 +104,7 @@ def test_a_deleted_job_leaves_no_children_and_all_outputs(bench: Bench) -> None:
     client.close()
 
 
+@pytest.mark.operator
 def test_a_killed_worker_is_replaced(bench: Bench, kubelet: Kubelet) -> None:
     bench.apply(bench.manifest())
     bench.wait("some rows", lambda: bench.num_parts("kitchen") >= 2)
@@ -113,6 +117,7 @@ def test_a_killed_worker_is_replaced(bench: Bench, kubelet: Kubelet) -> None:
     assert len(bench.pods("worker")) >= 2
 
 
+@pytest.mark.operator
 def test_a_bad_model_is_told_before_a_worker_starts(bench: Bench) -> None:
     bench.output("x").put("model/config.json", b"{}")
     bench.apply(bench.manifest(model={"uri": f"{bench.bucket}/runs/x/model/"}))
@@ -125,6 +130,7 @@ def test_a_bad_model_is_told_before_a_worker_starts(bench: Bench) -> None:
     assert bench.pods("worker") == []
 
 
+@pytest.mark.operator
 def test_missing_media_are_told_before_a_worker_starts(bench: Bench) -> None:
     bench.apply(bench.manifest(input={"mediaBasePath": f"{bench.bucket}/nowhere/"}))
     assert bench.wait_phase("kitchen", "Succeeded", "Failed")["phase"] == "Failed"
@@ -134,6 +140,7 @@ def test_missing_media_are_told_before_a_worker_starts(bench: Bench) -> None:
     assert bench.pods("worker") == []
 
 
+@pytest.mark.operator
 def test_a_missing_secret_is_told_and_waited_for(bench: Bench) -> None:
     bench.apply(bench.manifest(storage={"secretName": "mine"}))
 
@@ -146,6 +153,7 @@ def test_a_missing_secret_is_told_and_waited_for(bench: Bench) -> None:
     bench.wait("it goes on", lambda: bench.status("kitchen").get("runId"))
 
 
+@pytest.mark.operator
 def test_no_node_with_gpus_is_told(bench: Bench, kubelet: Kubelet) -> None:
     kubelet.node.capacity = {"nvidia.com/gpu": 0}
     bench.apply(bench.manifest(workers={"gpusPerWorker": 1}))
@@ -160,6 +168,7 @@ def test_no_node_with_gpus_is_told(bench: Bench, kubelet: Kubelet) -> None:
         assert "Insufficient" in bench.condition("kitchen", "Queued")["message"]
 
 
+@pytest.mark.operator
 def test_a_finished_job_goes_when_its_time_is_over(bench: Bench) -> None:
     spec = {"input": {"mediaBasePath": f"{bench.bucket}/nowhere/"}, "ttlSecondsAfterFinished": 3}
     bench.apply(bench.manifest(**spec))

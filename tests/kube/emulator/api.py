@@ -136,6 +136,9 @@ class Api:
             return self._create(kind, key.namespace, applied, caller, "Apply"), True
         if uid := applied.get("metadata", {}).get("uid"):
             _check_uid(kind, key, old, uid)
+        version = applied.get("metadata", {}).get("resourceVersion")
+        if version and version != old["metadata"]["resourceVersion"]:
+            raise stale(kind, key.name)
         lists = ssa.ListTypes(built_in=kind.crd_version is None)
         manager = ssa.Manager(caller.manager, "Apply")
         if subresource == "status":
