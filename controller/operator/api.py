@@ -17,9 +17,17 @@ from kubernetes import client as kubernetes_client
 from kubernetes import config as kubernetes_config
 from kubernetes.client.exceptions import ApiException
 
-from controller.operator.names import DROP_FOLDERS, FIELD_MANAGER, GROUP, PLURAL, VERSION
+from controller.operator.names import (
+    DROP_FOLDERS,
+    FIELD_MANAGER,
+    GROUP,
+    NIGHTLY_FIELD_MANAGER,
+    PLURAL,
+    VERSION,
+)
 from neva.drop_folder import DROP_FOLDER_KIND
 from neva.errors import ConfigError, NevaError
+from neva.spec import KIND
 
 Json = dict[str, Any]
 
@@ -51,6 +59,10 @@ class ClientTransport:
 
     def __init__(self, client: kubernetes_client.ApiClient) -> None:
         self._client = client
+
+    @property
+    def client(self) -> kubernetes_client.ApiClient:
+        return self._client
 
     @classmethod
     def from_environment(cls, *, pool_size: int = 16) -> ClientTransport:
@@ -173,6 +185,21 @@ class KubeApi:
         base = f"/apis/{GROUP}/{VERSION}"
         path = _path(base, metadata["namespace"], DROP_FOLDERS, metadata["name"])
         return self._call("PATCH", f"{path}/status?{_APPLY_QUERY}", body, APPLY)
+
+    # Nights
+
+    def write_condition(self, job: Mapping[str, Any], condition: Mapping[str, Any]) -> Json:
+        """Apply one condition, which is then the nights' and not the operator's."""
+        names = {key: job["metadata"][key] for key in ("name", "namespace", "uid")}
+        body = {
+            "apiVersion": f"{GROUP}/{VERSION}",
+            "kind": KIND,
+            "metadata": names,
+            "status": {"conditions": [dict(condition)]},
+        }
+        query = urlencode({"fieldManager": NIGHTLY_FIELD_MANAGER, "force": "true"})
+        path = f"{_custom(names['namespace'], names['name'])}/status?{query}"
+        return self._call("PATCH", path, body, APPLY)
 
     # Children
 
