@@ -52,9 +52,9 @@ class LookAtRun:
 
 @dataclass(frozen=True, slots=True)
 class LookForRefusals:
-    """Ask for the events of a child that has no pods."""
+    """Ask for the events of a child that has no pods, or of a pod that does not start."""
 
-    child: str
+    name: str
     uid: str
 
 

@@ -154,12 +154,12 @@ class Engine:
         match action:
             case LookAtRun(listing):
                 self._look(key, seen, memory, listing)
-            case LookForRefusals(child, uid):
+            case LookForRefusals(name, uid):
                 _, times = memory.refusals_asked.get(uid, (0.0, 0))
                 memory.refusals_asked[uid] = (now_s, times + 1)
                 refusal = refusal_of(list(self._api.list_events_of(job.namespace, uid)))
                 if refusal is not None and refusal != memory.refusals.get(uid):
-                    log.info("pods are refused", job="/".join(key), child=child, why=refusal)
+                    log.info("something is wrong", job="/".join(key), about=name, why=refusal)
                     memory.refusals[uid] = refusal
                     self._queue.add(key)
             case TellEvent():

@@ -31,7 +31,6 @@ from controller.operator.status import (
     epoch_s,
 )
 from controller.operator.telling import SOON_S, Pace, deletions, latest_round, with_status
-from controller.operator.waiting import why_waiting
 from neva.conditions import ConditionReason as Why
 from neva.conditions import ConditionType as Type
 from neva.conditions import Phase
@@ -174,7 +173,7 @@ class _Course(Rounds):
             return self.preparing(Why.PREPARING, f"{child.name} is going", [], SOON_S)
         if any(pod.running for pod in pods):
             return self.preparing(Why.PREPARING, "checking the store, the model and the rows")
-        reason, words = why_waiting(child, pods, None, self.seen.refusals.get(child.uid))
+        reason, words = self.why_waiting(child)
         actions, again_s = self.ask_events(child, pods)
         if reason is Why.WAITING_FOR_PODS:
             reason = Why.PREPARING
@@ -232,7 +231,7 @@ class _Course(Rounds):
         if child.terminating or any(pod.running for pod in pods):
             again_s = SOON_S if child.terminating else None
             return self.finishing("merging, judging, writing the report", [], again_s)
-        reason, words = why_waiting(child, pods, None, self.seen.refusals.get(child.uid))
+        reason, words = self.why_waiting(child)
         actions, again_s = self.ask_events(child, pods)
         if reason is Why.WAITING_FOR_PODS:
             reason = Why.FINISHING

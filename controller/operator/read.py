@@ -124,6 +124,7 @@ def read_pod(body: Json) -> PodSeen | None:
         last_words=(ended or {}).get("message") or "",
         exit_reason=(ended or {}).get("reason") or "",
         ended_s=epoch_s((ended or {}).get("finishedAt")),
+        uid=metadata["uid"],
     )
 
 
@@ -145,8 +146,8 @@ def read_workload(body: Json) -> WorkloadSeen | None:
 
 
 def refusal_of(events: list[Json]) -> str | None:
-    """The latest words of why no pod could be made, from a Job's events."""
-    told = [e for e in events if e.get("reason") == "FailedCreate"]
+    """The latest words of why a Job's pod can't be made, or a pod's volumes can't be had."""
+    told = [e for e in events if e.get("reason") in ("FailedCreate", "FailedMount")]
     told.sort(key=lambda e: e.get("lastTimestamp") or e.get("eventTime") or "")
     return (told[-1].get("message") or _BAD_MESSAGE) if told else None
 

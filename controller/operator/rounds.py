@@ -12,7 +12,6 @@ from controller.operator.names import Role
 from controller.operator.seen import ChildSeen, PodSeen, RunSeen
 from controller.operator.status import Say, build_status, duration
 from controller.operator.telling import SOON_S, Teller, latest_round, with_status
-from controller.operator.waiting import why_waiting
 from neva.conditions import ConditionReason as Why
 from neva.conditions import ConditionType as Type
 from neva.conditions import Phase
@@ -78,8 +77,7 @@ class Rounds(Teller):
             actions.append(LookAtRun())
             rest_s = pace_s
         if not running:
-            workload = next((w for w in self.seen.workloads if w.child_uid == child.uid), None)
-            reason, words = why_waiting(child, pods, workload, self.seen.refusals.get(child.uid))
+            reason, words = self.why_waiting(child)
             questions, again_s = self.ask_events(child, pods)
             rest_s = rest_s if again_s is None else min(rest_s, again_s)
             return self.waiting(reason, words, [*actions, *questions], rest_s)

@@ -81,6 +81,7 @@ class PodSeen:
     """A pod of a child.
 
     Attributes:
+        uid: events about it are found by it.
         running: its container runs.
         unschedulable: the scheduler's words, when no node fits.
         waiting: (reason, message) of a container that can't start.
@@ -101,6 +102,12 @@ class PodSeen:
     last_words: str = ""
     exit_reason: str = ""
     ended_s: float | None = None
+    uid: str = ""
+
+    @property
+    def stuck(self) -> bool:
+        """Its container is neither started nor refused: a volume may be what is missing."""
+        return self.waiting is not None and self.waiting[0] in ("ContainerCreating", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +160,8 @@ class Observed:
     """Everything a decision is made of.
 
     Attributes:
-        refusals: by child's uid, the words of the last event that says a pod was refused.
-        refusals_asked: by child's uid, when and how often events were last asked for.
+        refusals: by the uid of a child or pod, the words of the last event that says what is wrong.
+        refusals_asked: by uid, when and how often events were last asked for.
         status_written_s: when this process last wrote the status; None: never.
         creation_refused: by role, why the API server refused a child lately.
     """

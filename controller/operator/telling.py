@@ -26,7 +26,7 @@ from controller.operator.status import (
     transition_event,
     worth_writing,
 )
-from controller.operator.waiting import how_ended
+from controller.operator.waiting import how_ended, why_waiting
 from neva.conditions import ConditionReason as Why
 from neva.conditions import ConditionType as Type
 from neva.conditions import Phase
@@ -189,12 +189,20 @@ class Teller:
     def ask_events(
         self, child: ChildSeen, pods: list[PodSeen]
     ) -> tuple[list[Action], float | None]:
-        """Events are asked for only when a child has no pods, ever more seldom."""
-        if child.suspended or any(pod.exit_code is None for pod in pods):
+        """Events are asked for of what neither starts nor says why, ever more seldom."""
+        alive = [pod for pod in pods if pod.exit_code is None]
+        stuck = next((pod for pod in alive if pod.stuck and pod.uid), None)
+        if child.suspended or (alive and stuck is None):
             return [], None
-        asked_s, times = self.seen.refusals_asked.get(child.uid, (child.created_s, 0))
+        about = child if stuck is None else stuck
+        asked_s, times = self.seen.refusals_asked.get(about.uid, (about.created_s, 0))
         pause_s = min(self.pace.refusal_s * 2**times, self.pace.max_refusal_s)
         left_s = asked_s + pause_s - self.seen.now_s
         if left_s > 0:
             return [], left_s
-        return [LookForRefusals(child.name, child.uid)], pause_s
+        return [LookForRefusals(about.name, about.uid)], pause_s
+
+    def why_waiting(self, child: ChildSeen) -> tuple[Why, str]:
+        """Why no pod of the child runs."""
+        workload = next((w for w in self.seen.workloads if w.child_uid == child.uid), None)
+        return why_waiting(child, self.seen.pods_of(child), workload, self.seen.refusals)

@@ -6,7 +6,7 @@ The answer is a condition's reason and words that name what to do something abou
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from controller.operator.seen import ChildSeen, PodSeen, WorkloadSeen
 from neva.conditions import ConditionReason
@@ -21,17 +21,19 @@ _IMAGE_REASONS = {
     "RegistryUnavailable",
     "ImageInspectError",
 }
-# The kubelet's words begin so, or hold this, when a Secret or ConfigMap is missing.
 _CONFIG_REASONS = {"CreateContainerConfigError", "CreateContainerError"}
 
 
 def why_waiting(
     child: ChildSeen,
     pods: Sequence[PodSeen],
-    workload: WorkloadSeen | None = None,
-    refusal: str | None = None,
+    workload: WorkloadSeen | None,
+    refusals: Mapping[str, str],
 ) -> Why:
     """Why no pod of `child` runs.
+
+    Args:
+        refusals: by uid, what events say is wrong with the child or a pod.
 
     What a person can do something about comes first: an image that can't be had holds the job up
     for ever, a node may still come.
@@ -42,14 +44,14 @@ def why_waiting(
     for pod in alive:
         if pod.waiting is not None and (why := _why_container_waits(*pod.waiting)) is not None:
             return why
+        if pod.stuck and pod.uid in refusals:
+            return _why_refused(refusals[pod.uid])
     stuck = Counter(pod.unschedulable for pod in alive if pod.unschedulable)
     if stuck:
         words, count = stuck.most_common(1)[0]
         return ConditionReason.UNSCHEDULABLE, f"{count} of {len(alive)} pods: {words}"
-    if not alive and refusal is not None:
-        is_quota = "exceeded quota" in refusal
-        reason = ConditionReason.WAITING_FOR_QUOTA if is_quota else ConditionReason.POD_REFUSED
-        return reason, refusal
+    if not alive and child.uid in refusals:
+        return _why_refused(refusals[child.uid])
     crashed = [pod for pod in pods if pod.exit_code not in (None, 0)]
     if crashed and not alive:
         return ConditionReason.WORKERS_FAILING, how_ended(crashed[-1])
@@ -73,10 +75,16 @@ def _why_container_waits(reason: str, message: str) -> Why | None:
     if reason in _IMAGE_REASONS:
         return ConditionReason.IMAGE_PULL_FAILED, message or reason
     if reason in _CONFIG_REASONS:
-        lower = message.lower()
-        if "configmap" in lower:
-            return ConditionReason.MISSING_CONFIG_MAP, message
-        if "secret" in lower:
-            return ConditionReason.MISSING_SECRET, message
-        return ConditionReason.POD_REFUSED, message or reason
+        return _why_refused(message or reason)
     return None
+
+
+def _why_refused(words: str) -> Why:
+    lower = words.lower()
+    if "exceeded quota" in lower:
+        return ConditionReason.WAITING_FOR_QUOTA, words
+    if "configmap" in lower:
+        return ConditionReason.MISSING_CONFIG_MAP, words
+    if "secret" in lower:
+        return ConditionReason.MISSING_SECRET, words
+    return ConditionReason.POD_REFUSED, words

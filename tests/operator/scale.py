@@ -7,6 +7,7 @@ at, its children listed, its queue emptied, its finalizer taken off.
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import tempfile
 import time
@@ -23,7 +24,6 @@ from tests.operator.bench import GROUP, JOBS, Bench
 
 NUM_CHANGES = 20
 IDLE_S = 20.0
-_METRICS_PORT = 19090
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ def measure(num_jobs: int, folder: Path, redis_url: str) -> Numbers:
     """Fill a cluster with suspended jobs, change some, then leave it alone."""
     with running_cluster(folder) as cluster, cluster.client() as client:
         bench = Bench(cluster, "default", folder, redis_url, "s3://nowhere", client)
-        bench.config = {"metricsPort": _METRICS_PORT}
+        port = _free_port()
+        bench.config = {"metricsPort": port}
         for number in range(num_jobs):
             bench.apply(bench.manifest(f"job-{number:05d}", suspend=True))
         bench.start_operator()
@@ -52,14 +53,14 @@ def measure(num_jobs: int, folder: Path, redis_url: str) -> Numbers:
         settled_s = time.monotonic() - started_s
         new = len(_asked(cluster)) / num_jobs
         _settle(cluster)
-        before, turns, seconds = len(_asked(cluster)), *_turns()
+        before, turns, seconds = len(_asked(cluster)), *_turns(port)
         for number in range(NUM_CHANGES):
             bench.delete(f"job-{number:05d}")
         left = num_jobs - NUM_CHANGES
         bench.wait("the deleted are gone", lambda: _num_suspended(bench) == left, 900)
         _settle(cluster)
         changes = (len(_asked(cluster)) - before) / NUM_CHANGES
-        more_turns, more_seconds = _turns()
+        more_turns, more_seconds = _turns(port)
         quiet = len(_asked(cluster, leases=True))
         time.sleep(IDLE_S)
         idle = (len(_asked(cluster, leases=True)) - quiet) / IDLE_S
@@ -96,9 +97,15 @@ def _num_suspended(bench: Bench) -> int:
     return sum((job.get("status") or {}).get("phase") == "Suspended" for job in found)
 
 
-def _turns() -> tuple[float, float]:
+def _free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return int(server.getsockname()[1])
+
+
+def _turns(port: int) -> tuple[float, float]:
     """(turns, seconds spent in them) so far, by the operator's metrics."""
-    url = f"http://127.0.0.1:{_METRICS_PORT}/metrics"
+    url = f"http://127.0.0.1:{port}/metrics"
     text = urllib.request.urlopen(url, timeout=10).read().decode()
     values = dict(line.split(" ") for line in text.splitlines() if not line.startswith("#"))
     return (

@@ -182,6 +182,16 @@ def test_events_are_asked_for_when_there_are_no_pods_ever_more_seldom() -> None:
     assert condition(decide(told), "Queued")[:2] == ("True", "WaitingForQuota")
 
 
+def test_a_volume_that_cant_be_had_is_found_in_the_pods_events() -> None:
+    workers = child(Role.WORKER, 1)
+    stuck = pod(workers, waiting=("ContainerCreating", ""), uid="pod-1")
+    observed = seen(job(started()), workers, pods=(stuck,), run=run())
+    assert only(decide(observed), LookForRefusals).uid == "pod-1"
+    words = 'MountVolume.SetUp failed for volume "storage-ca": configmap "ca" not found'
+    told = replace(observed, refusals={"pod-1": words})
+    assert condition(decide(told), "Queued") == ("True", "MissingConfigMap", words)
+
+
 def test_progress_is_told_while_workers_run() -> None:
     workers = child(Role.WORKER, 1)
     looked = run(rows_per_s=12.34, eta_s=(300.0, 780.0), active=True, num_failed=1)
