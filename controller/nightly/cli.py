@@ -34,7 +34,8 @@ def nightly(
     ] = None,
     time_zone: Annotated[str, typer.Option(help="Where it is today.")] = "Etc/UTC",
     namespace: Annotated[
-        str | None, typer.Option(help="The job file's, or else the pod's, by default.")
+        str | None,
+        typer.Option("--namespace", "-n", help="The job file's, or else the pod's, by default."),
     ] = None,
     wait: Annotated[bool, typer.Option(help="Wait for the end, and compare.")] = True,
     max_drop: Annotated[
