@@ -8,6 +8,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -198,26 +199,35 @@ class Lab:
 
     @contextmanager
     def port_forward(self, target: str, port: int) -> Iterator[int]:
-        """A local port that leads to `target`'s; opened anew where it breaks is the caller's."""
+        """A local port that leads to `target`'s; kubectl is started again where it gives up."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
-            local = free.getsockname()[1]
-        log = (self.folder / "port-forward.log").open("wb")
+            local = int(free.getsockname()[1])
+        stop = threading.Event()
+        forwarding = threading.Thread(target=self._forward, args=(target, local, port, stop))
+        forwarding.start()
+        try:
+            self.wait(f"a port of {target}", lambda: _answers(local), 60)
+            yield local
+        finally:
+            stop.set()
+            forwarding.join()
+
+    def _forward(self, target: str, local: int, port: int, stop: threading.Event) -> None:
         command = [KUBECTL, "--namespace", self.namespace, "port-forward", target]
-        with (
-            log,
-            subprocess.Popen(
-                [*command, f"{local}:{port}"],
-                env={**os.environ, "KUBECONFIG": str(self.kubeconfig)},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            ) as process,
-        ):
-            try:
-                self.wait(f"a port of {target}", lambda: _answers(local), 60)
-                yield local
-            finally:
+        while not stop.is_set():
+            with (
+                (self.folder / "port-forward.log").open("ab") as log,
+                subprocess.Popen(
+                    [*command, f"{local}:{port}"],
+                    env={**os.environ, "KUBECONFIG": str(self.kubeconfig)},
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                ) as process,
+            ):
+                while process.poll() is None and not stop.wait(_PAUSE_S):
+                    pass
                 process.terminate()
 
 
