@@ -11,7 +11,7 @@ INSTALLED := $(VENV)/.installed
 SMOLLM2 := $(VENV)/.smollm2
 
 .PHONY: setup crds chart-readme test-images demo accuracy bench-engine bench-operator test \
-	test-operator lint types layers pytest test-smollm2 format clean
+	test-operator test-cluster lint types layers pytest test-smollm2 format clean
 
 setup: $(INSTALLED)
 
@@ -58,6 +58,12 @@ test: lint types layers pytest
 test-operator: $(INSTALLED)
 	$(BIN)/python -m pytest tests/operator $(PYTEST_ARGS)
 
+# The chart, a job, nights and drop folders on the cluster that KUBECONFIG names, whose nodes run
+# pods and can have the images NEVA_CONTROLLER_IMAGE and NEVA_WORKER_IMAGE.
+test-cluster: $(INSTALLED)
+	@test -n "$$KUBECONFIG" || { echo "test-cluster: KUBECONFIG is not set; nothing was tested" >&2; exit 1; }
+	$(BIN)/python -m pytest -m cluster tests/cluster --maxfail=2 $(PYTEST_ARGS)
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -71,7 +77,7 @@ layers: $(INSTALLED)
 # Of the operator suite a sample only. Without KUBECONFIG, which would hand the tests a real
 # cluster: the emulator does here.
 pytest: $(INSTALLED) $(SMOLLM2)
-	env -u KUBECONFIG $(BIN)/python -m pytest -m "not operator" $(PYTEST_ARGS)
+	env -u KUBECONFIG $(BIN)/python -m pytest -m "not operator and not cluster" $(PYTEST_ARGS)
 
 # A language model with real weights through .nemo and two ranks, against transformers.
 test-smollm2: $(INSTALLED) $(SMOLLM2)

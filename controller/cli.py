@@ -42,6 +42,9 @@ _COMMANDS = {
         _LazyCommand("run", "controller.local.cli", "run_app", "Run a job file on this machine."),
         _LazyCommand("status", "controller.local.cli", "status_app", "Show how far a run is."),
         _LazyCommand("operator", "controller.operator.cli", "app", "Run jobs of a cluster."),
+        _LazyCommand(
+            "nightly", "controller.nightly.cli", "app", "Run a job once per date, on a cluster."
+        ),
         _LazyCommand("prepare", "controller.pods", "prepare_app", "Validate and split (a pod)."),
         _LazyCommand("finish", "controller.pods", "finish_app", "Merge, report, judge (a pod)."),
         _LazyCommand("worker", "worker.cli", "app", "Answer the shards of a run (worker pod)."),

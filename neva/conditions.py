@@ -87,14 +87,17 @@ class ConditionReason(StrEnum):
     JUDGE_FAILED = "JudgeFailed"  # the answers are complete, the scores are not
 
     # Compared
-    GATE_PASSED = "GatePassed"
-    GATE_FAILED = "GateFailed"
-    GATE_INCONCLUSIVE = "GateInconclusive"
-    NOTHING_TO_COMPARE = "NothingToCompare"  # the first night
+    NO_BASELINE = "NoBaseline"  # no successful night before has a score
+    NO_SCORE = "NoScore"  # this night has none: it failed, or was not judged
+    BETTER = "Better"
+    SAME = "Same"  # no change, or one that the threshold lets pass
+    WORSE = "Worse"  # the score fell by more than the threshold
 
     # DropFolder
     WATCHING = "Watching"
     FOLDER_SUSPENDED = "FolderSuspended"
     SCAN_FAILED = "ScanFailed"
     SCAN_SUCCEEDED = "ScanSucceeded"
-    AT_CONCURRENCY_LIMIT = "AtConcurrencyLimit"
+    AT_CONCURRENCY_LIMIT = "AtConcurrencyLimit"  # files wait until a job has ended
+    JOB_REFUSED = "JobRefused"  # the template makes no valid job
+    JOB_CREATED = "JobCreated"  # an event

@@ -26,12 +26,13 @@ class SqsQueue(CamelModel):
 
 
 class Done(CamelModel):
-    """What happens to a file once its job has ended."""
+    """What happens to a file once its job has succeeded."""
 
     action: Literal["move", "tag", "keep"] = Field(
         "move",
         description="move: to the prefix, where it is not looked at again; tag: the object gets "
-        "the tag neva-batch.dev/job; keep: it stays as it is and is known by its ETag.",
+        "the tag neva-batch.dev/job; keep: it stays as it is. A failed job's input always stays, "
+        "with its errors beside it.",
     )
     prefix: str = Field(
         "done/",
@@ -88,7 +89,9 @@ class DropFolderSpec(CamelModel):
         description="Watched prefix, ending in '/': every *.jsonl in it, or folder closed by the "
         "marker, becomes a job."
     )
-    poll_seconds: int = Field(30, ge=1, le=86400, description="Pause between two listings.")
+    poll_seconds: int = Field(
+        30, ge=1, le=86400, description="Pause between two listings; ten times as long with sqs."
+    )
     settle_seconds: int = Field(
         60, ge=0, le=86400, description="A file must not have changed for so long."
     )
@@ -100,7 +103,9 @@ class DropFolderSpec(CamelModel):
         description="Name of the empty object that closes a folder with prompts.jsonl and media.",
     )
     sqs: SqsQueue | None = Field(
-        None, description="S3 event notifications, which are heeded between two listings."
+        None,
+        description="S3 event notifications, which are heeded between two listings; the queue "
+        "belongs to this folder alone.",
     )
     concurrency: int = Field(
         4, ge=1, le=1000, description="Most unfinished jobs of the folder at a time."

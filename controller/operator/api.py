@@ -17,8 +17,17 @@ from kubernetes import client as kubernetes_client
 from kubernetes import config as kubernetes_config
 from kubernetes.client.exceptions import ApiException
 
-from controller.operator.names import FIELD_MANAGER, GROUP, PLURAL, VERSION
+from controller.operator.names import (
+    DROP_FOLDERS,
+    FIELD_MANAGER,
+    GROUP,
+    NIGHTLY_FIELD_MANAGER,
+    PLURAL,
+    VERSION,
+)
+from neva.drop_folder import DROP_FOLDER_KIND
 from neva.errors import ConfigError, NevaError
+from neva.spec import KIND
 
 Json = dict[str, Any]
 
@@ -50,6 +59,10 @@ class ClientTransport:
 
     def __init__(self, client: kubernetes_client.ApiClient) -> None:
         self._client = client
+
+    @property
+    def client(self) -> kubernetes_client.ApiClient:
+        return self._client
 
     @classmethod
     def from_environment(cls, *, pool_size: int = 16) -> ClientTransport:
@@ -139,6 +152,54 @@ class KubeApi:
     def delete_job(self, job: Json) -> None:
         metadata = job["metadata"]
         self._delete(_custom(metadata["namespace"], metadata["name"]), metadata["uid"])
+
+    # Drop folders
+
+    def create_job(self, body: Json) -> Json:
+        """Make a job. ApiError 409: there is one of this name."""
+        return self._call("POST", _custom(body["metadata"]["namespace"]), body, None)
+
+    def list_jobs_labelled(self, namespace: str, selector: str) -> Iterator[Json]:
+        yield from self._list(_custom(namespace), labelSelector=selector)
+
+    def list_drop_folders(self, namespace: str | None) -> Iterator[Json]:
+        yield from self._list(_path(f"/apis/{GROUP}/{VERSION}", namespace, DROP_FOLDERS))
+
+    def annotate_job(self, job: Json, annotations: Mapping[str, str]) -> Json:
+        """Set annotations, if it is still the same job."""
+        metadata = job["metadata"]
+        body = {"metadata": {"uid": metadata["uid"], "annotations": dict(annotations)}}
+        path = f"{_custom(metadata['namespace'], metadata['name'])}?{_PATCH_QUERY}"
+        return self._call("PATCH", path, body, MERGE)
+
+    def write_folder_status(self, folder: Json, status: Mapping[str, Any]) -> Json:
+        """Apply a drop folder's status, if it is still the same folder."""
+        metadata = folder["metadata"]
+        names = {key: metadata[key] for key in ("name", "namespace", "uid")}
+        body = {
+            "apiVersion": f"{GROUP}/{VERSION}",
+            "kind": DROP_FOLDER_KIND,
+            "metadata": names,
+            "status": status,
+        }
+        base = f"/apis/{GROUP}/{VERSION}"
+        path = _path(base, metadata["namespace"], DROP_FOLDERS, metadata["name"])
+        return self._call("PATCH", f"{path}/status?{_APPLY_QUERY}", body, APPLY)
+
+    # Nights
+
+    def write_condition(self, job: Mapping[str, Any], condition: Mapping[str, Any]) -> Json:
+        """Apply one condition, which is then the nights' and not the operator's."""
+        names = {key: job["metadata"][key] for key in ("name", "namespace", "uid")}
+        body = {
+            "apiVersion": f"{GROUP}/{VERSION}",
+            "kind": KIND,
+            "metadata": names,
+            "status": {"conditions": [dict(condition)]},
+        }
+        query = urlencode({"fieldManager": NIGHTLY_FIELD_MANAGER, "force": "true"})
+        path = f"{_custom(names['namespace'], names['name'])}/status?{query}"
+        return self._call("PATCH", path, body, APPLY)
 
     # Children
 

@@ -8,8 +8,10 @@ from enum import StrEnum
 GROUP = "neva-batch.dev"
 VERSION = "v1alpha1"
 PLURAL = "videonevajobs"
+DROP_FOLDERS = "dropfolders"
 FINALIZER = f"{GROUP}/cleanup"
 FIELD_MANAGER = "neva-batch"
+NIGHTLY_FIELD_MANAGER = "neva-nightly"
 
 LABEL_APP = "app.kubernetes.io/name"
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"

@@ -20,6 +20,7 @@ import structlog
 from controller.operator.act import Actor
 from controller.operator.api import ApiError, Json, KubeApi
 from controller.operator.config import OperatorConfig
+from controller.operator.drops import DropFolders
 from controller.operator.engine import Engine
 from controller.operator.health import Answer, HttpServer, metrics_text
 from controller.operator.leader import RETRY_S, Elector
@@ -36,6 +37,7 @@ from neva.reasons import Reason
 log = structlog.get_logger()
 
 NUM_THREADS = 4
+NUM_DROP_THREADS = 2
 # Watches tell everything but what vanished while one was broken; a listing tells that.
 RESYNC_S = 600.0
 
@@ -53,7 +55,8 @@ class Service:
         self._config = config
         self._api = api
         self._queue: WorkQueue[Key] = WorkQueue()
-        self.world = World(self._queue.add)
+        self.world = World(self._job_changed)
+        self._drops = DropFolders(api, self.world)
         actor = Actor(api, self.world, runs, config)
         pace = Pace(status_s=config.status_interval_seconds, look_s=config.step_interval_seconds)
         self._engine = Engine(api, self.world, runs, actor, self._queue, pace)
@@ -123,6 +126,7 @@ class Service:
         try:
             await watch(
                 self.world,
+                self._drops.put,
                 namespaces=self._config.namespaces,
                 kueue=self._config.cluster.kueue,
                 stop=stop,
@@ -131,6 +135,7 @@ class Service:
         finally:
             self._stopping.set()
             self._queue.close()
+            self._drops.close()
             if self._elector is not None and not self._lost:
                 self._elector.release()
             for server in servers:
@@ -147,10 +152,14 @@ class Service:
                 for number in range(NUM_THREADS):
                     name = f"reconcile-{number}"
                     threading.Thread(target=self._engine.serve, name=name, daemon=True).start()
+                for number in range(NUM_DROP_THREADS):
+                    name = f"drops-{number}"
+                    threading.Thread(target=self._drops.serve, name=name, daemon=True).start()
             elif not leading and self._leading.is_set():
                 log.error("the lease is lost")
                 self._lost = True
                 self._queue.close()
+                self._drops.close()
                 on_end()
                 return
             if self._elector is None:
@@ -177,14 +186,23 @@ class Service:
                 there |= _names(listing(namespace, SELECTOR))
             for key, name in held - there:
                 self.world.drop(kind, key, name)
-        held_jobs = self.world.held_jobs()
+        held_jobs, held_folders = self.world.held_jobs(), self._drops.held()
         jobs = set[Key]()
         for namespace in namespaces:
             for body in self._api.list_jobs(namespace):
                 jobs.add((body["metadata"]["namespace"], body["metadata"]["name"]))
         for key in held_jobs - jobs:
             self.world.drop_job(key)
-            self._queue.add(key)
+            self._job_changed(key)
+        folders = set[Key]()
+        for namespace in namespaces:
+            for body in self._api.list_drop_folders(namespace):
+                folders.add((body["metadata"]["namespace"], body["metadata"]["name"]))
+        self._drops.drop_all_but(folders, held_folders)
+
+    def _job_changed(self, key: Key) -> None:
+        self._queue.add(key)
+        self._drops.job_changed(key)
 
     # Pages
 

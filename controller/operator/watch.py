@@ -16,7 +16,15 @@ from typing import Any
 import kopf
 
 from controller.operator.api import KUBECONFIG
-from controller.operator.names import GROUP, LABEL_JOB, LABEL_MANAGED_BY, MANAGER, PLURAL, VERSION
+from controller.operator.names import (
+    DROP_FOLDERS,
+    GROUP,
+    LABEL_JOB,
+    LABEL_MANAGED_BY,
+    MANAGER,
+    PLURAL,
+    VERSION,
+)
 from controller.operator.world import World
 
 Put = Callable[..., None]
@@ -28,6 +36,7 @@ _PAGE = 500
 
 async def watch(
     world: World,
+    put_drop_folder: Put,
     *,
     namespaces: Sequence[str],
     kueue: bool,
@@ -38,7 +47,7 @@ async def watch(
     for name in ("kopf", "kopf.objects", "kopf.activities"):
         logging.getLogger(name).setLevel(logging.WARNING)
     await kopf.operator(
-        registry=_registry(world, kueue),
+        registry=_registry(world, put_drop_folder, kueue),
         settings=_settings(),
         standalone=True,
         clusterwide=not namespaces,
@@ -59,7 +68,7 @@ def _settings() -> kopf.OperatorSettings:
     return settings
 
 
-def _registry(world: World, kueue: bool) -> kopf.OperatorRegistry:
+def _registry(world: World, put_drop_folder: Put, kueue: bool) -> kopf.OperatorRegistry:
     registry = kopf.OperatorRegistry()
     labels: dict[str, Any] = {LABEL_MANAGED_BY: MANAGER, LABEL_JOB: kopf.PRESENT}
 
@@ -71,6 +80,7 @@ def _registry(world: World, kueue: bool) -> kopf.OperatorRegistry:
 
     kopf.on.login(registry=registry)(login)
     kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)(_into(world.put_job))
+    kopf.on.event(GROUP, VERSION, DROP_FOLDERS, registry=registry)(_into(put_drop_folder))
     kopf.on.event("batch", "v1", "jobs", labels=labels, registry=registry)(_into(world.put_child))
     kopf.on.event("", "v1", "pods", labels=labels, registry=registry)(_into(world.put_pod))
     if kueue:
