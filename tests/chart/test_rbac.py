@@ -9,14 +9,13 @@ from tests.chart.value_sets import JOB, VALUE_SETS
 
 _CONTROLLER = {
     "neva-batch.dev/videonevajobs": "create delete get list patch watch",
-    "neva-batch.dev/dropfolders": "get list patch watch",
+    "neva-batch.dev/dropfolders": "list watch",
     "neva-batch.dev/videonevajobs/status": "patch",
     "neva-batch.dev/dropfolders/status": "patch",
     "neva-batch.dev/videonevajobs/finalizers": "update",
-    "neva-batch.dev/dropfolders/finalizers": "update",
-    "batch/jobs": "create delete get list patch watch",
-    "/pods": "get list watch",
-    "/events": "create get list patch watch",
+    "batch/jobs": "create delete list patch watch",
+    "/pods": "list watch",
+    "/events": "create list",
 }
 
 
@@ -58,7 +57,7 @@ def test_the_controller_of_given_namespaces_has_the_same_rights_there_and_nowher
 
 def test_kueues_workloads_are_read_only_when_asked_for() -> None:
     role = only(render({"kueue": {"enabled": True}}), "ClusterRole", "-controller")
-    assert _granted(role) == {**_CONTROLLER, "kueue.x-k8s.io/workloads": "get list watch"}
+    assert _granted(role) == {**_CONTROLLER, "kueue.x-k8s.io/workloads": "list watch"}
 
 
 def test_the_lease_is_the_controllers_own_in_its_own_namespace() -> None:
@@ -66,7 +65,7 @@ def test_the_lease_is_the_controllers_own_in_its_own_namespace() -> None:
     assert role["metadata"]["namespace"] == "neva"
     assert _granted(role) == {
         "coordination.k8s.io/leases": "create",
-        "coordination.k8s.io/leases=neva-neva-batch-controller": "get patch update",
+        "coordination.k8s.io/leases=neva-neva-batch-controller": "get update",
     }
     without = render({"controller": {"leaderElection": False}})
     assert not [r for r in of_kind(without, "Role") if "leader" in r["metadata"]["name"]]
