@@ -77,7 +77,8 @@ layers: $(INSTALLED)
 # Of the operator suite a sample only. Without KUBECONFIG, which would hand the tests a real
 # cluster: the emulator does here.
 pytest: $(INSTALLED) $(SMOLLM2)
-	env -u KUBECONFIG $(BIN)/python -m pytest -m "not operator and not cluster" $(PYTEST_ARGS)
+	env -u KUBECONFIG $(BIN)/python -m pytest -m "not operator and not cluster" \
+		--numprocesses 2 --dist loadfile $(PYTEST_ARGS)
 
 # A language model with real weights through .nemo and two ranks, against transformers.
 test-smollm2: $(INSTALLED) $(SMOLLM2)
