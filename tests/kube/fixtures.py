@@ -16,9 +16,10 @@ from pathlib import Path
 import kubernetes
 import pytest
 
-from controller.crd import all_crds
+from controller.crd import GROUP, VERSION, all_crds
 from tests.kube.emulator import Emulator, running_emulator
 from tests.kube.kubelet import Kubelet
+from tests.kube.waiting import eventually
 
 KUBECONFIG = "KUBECONFIG"
 FIELD_MANAGER = "neva-batch-tests"
@@ -77,6 +78,25 @@ def install_crds(client: kubernetes.client.ApiClient) -> None:
         dynamic.server_side_apply(
             definitions, body=crd, field_manager=FIELD_MANAGER, force_conflicts=True
         )
+    for crd in all_crds():
+        plural = crd["spec"]["names"]["plural"]
+        eventually(lambda plural=plural: _is_served(client, plural), f"{plural} are served", 60)
+
+
+def _is_served(client: kubernetes.client.ApiClient, plural: str) -> bool:
+    """Whether a kind is discovered and can be listed, which takes a real API server a moment.
+
+    An operator looks at discovery once, when it starts.
+    """
+    custom = kubernetes.client.CustomObjectsApi(client)
+    try:
+        found = custom.get_api_resources(GROUP, VERSION)
+        custom.list_cluster_custom_object(GROUP, VERSION, plural, limit=1)
+    except kubernetes.client.ApiException as error:
+        if error.status in (404, 429, 503):
+            return False
+        raise
+    return plural in {resource.name for resource in found.resources}
 
 
 @pytest.fixture(scope="session")
