@@ -13,7 +13,7 @@ import kubernetes
 import pytest
 import yaml
 
-from tests.kube.fixtures import Cluster, install_crds
+from tests.kube.fixtures import Cluster, flat_kubeconfig, install_crds
 from tests.kube.http import pod
 from tests.kube.kubelet import Kubelet, Node
 from tests.kube.kubelet.client import Client, pod_path
@@ -119,6 +119,21 @@ def test_files_of_a_kubeconfig_lie_beside_it(emulated_cluster: Cluster, tmp_path
     assert client._session.verify == str(folder / "ca.crt")
     client.close()
     shutil.rmtree(folder)
+
+
+def test_a_kubeconfig_of_several_files_becomes_one(
+    emulated_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = yaml.safe_load(emulated_cluster.kubeconfig.read_text(encoding="utf-8"))
+    users = {"apiVersion": "v1", "kind": "Config", "users": config.pop("users")}
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    for name, content in (("one", config), ("two", users)):
+        (folder / name).write_text(yaml.safe_dump(content), encoding="utf-8")
+    monkeypatch.setenv("KUBECONFIG", f"{folder / 'one'}:{folder / 'two'}")
+    client = Client(flat_kubeconfig(tmp_path))
+    assert client.get("/api/v1/namespaces/default") is not None
+    client.close()
 
 
 def test_definitions_are_waited_for_until_they_are_served(
