@@ -24,7 +24,7 @@ Obj = dict[str, Any]
 
 GROUP = ("neva-batch.dev", "v1alpha1")
 JOBS = "videonevajobs"
-WAIT_S = 240.0
+WAIT_S = 480.0  # two shared cores, and a Job controller that waits between tries
 AWS_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION")
 
 
