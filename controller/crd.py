@@ -94,8 +94,8 @@ def _object_schema(words: str, spec: Schema, status: Schema, rules: list[Rule]) 
         "properties": {
             "apiVersion": {"description": "Version of this schema.", "type": "string"},
             "kind": {"description": "Name of this schema.", "type": "string"},
+            # The API server refuses every other word about metadata, a description, too.
             "metadata": {
-                "description": "Name, labels, annotations.",
                 "type": "object",
                 "properties": {
                     "name": {

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helm_python import Config
+from helm_python import Config, HelmError
 
 from tests.cluster.lab import CHART, CRDS, RELEASE, Lab, demo_manifests, release_values
 
@@ -53,7 +53,10 @@ def release(lab: Lab, helm: Config) -> str:
     lab.kubectl("apply", "-f", "-", stdin=demo_manifests())
     lab.kubectl("rollout", "status", "deployment/neva-demo", "--timeout=600s", timeout_s=660)
     adopt_crds(lab)
-    helm.install(CHART, RELEASE, release_values(lab.namespace), timeout=300)
+    try:
+        helm.install(CHART, RELEASE, release_values(lab.namespace), timeout=300)
+    except HelmError as error:
+        lab.fail(f"helm install: {error}")
     for workload in lab.kubectl("get", "deployments,statefulsets", "-o", "name").split():
         lab.kubectl("rollout", "status", workload, "--timeout=600s", timeout_s=660)
     return RELEASE
@@ -68,6 +71,9 @@ def adopt_crds(lab: Lab) -> None:
             f"meta.helm.sh/release-name={RELEASE}",
             f"meta.helm.sh/release-namespace={lab.namespace}",
         )
+        # As this chart has them, whoever wrote them last: Helm would call a difference a conflict.
+        path = CHART / "files" / "crds" / f"{crd}.yaml"
+        lab.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(path))
         lab.kubectl("annotate", "--overwrite", "crd", crd, *owner)
         lab.kubectl("label", "--overwrite", "crd", crd, "app.kubernetes.io/managed-by=Helm")
 

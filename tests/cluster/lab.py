@@ -38,6 +38,8 @@ def image_values(reference: str) -> Obj:
     rest, _, digest = reference.partition("@")
     head, slash, last = rest.rpartition("/")
     name, _, tag = last.partition(":")
+    if not tag and not digest:
+        tag = "latest"  # as a node has it
     return {"repository": f"{head}{slash}{name}", "tag": tag, "digest": digest}
 
 
@@ -47,6 +49,7 @@ def release_values(namespace: str) -> Obj:
     values["image"] = {
         "controller": image_values(CONTROLLER_IMAGE),
         "worker": image_values(WORKER_IMAGE),
+        "allowLatest": True,
     }
     values["valkey"]["image"] = {"registry": "", **image_values(CONTROLLER_IMAGE)}
     values["controller"] = {"namespaces": [namespace], "statusIntervalSeconds": 1}
@@ -181,7 +184,9 @@ class Lab:
         """Describe, events and logs of the whole namespace; never raises."""
         looks = [
             ("get", "all,vnj,dropfolders", "-o", "wide"),
+            ("get", "vnj,dropfolders", "-o", "yaml"),
             ("describe", "vnj,dropfolders"),
+            ("describe", "jobs,statefulsets,deployments"),
             ("describe", "pods"),
             ("get", "events", "--sort-by=.lastTimestamp"),
             ("get", "nodes", "-o", "wide"),
@@ -193,6 +198,9 @@ class Lab:
         for pod in names.split() if code == 0 else []:
             options = (pod, "--all-containers", f"--tail={_LOG_LINES}", "--prefix")
             parts.append(f"--- kubectl logs {pod}\n{self.run('logs', *options)[1]}")
+            before = self.run("logs", *options, "--previous")
+            if before[0] == 0:
+                parts.append(f"--- kubectl logs {pod} --previous\n{before[1]}")
         return "\n".join(parts)
 
     # The demo's S3 server from here

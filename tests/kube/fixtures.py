@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,11 +18,13 @@ from pathlib import Path
 import kubernetes
 import pytest
 
-from controller.crd import all_crds
+from controller.crd import GROUP, VERSION, all_crds
 from tests.kube.emulator import Emulator, running_emulator
 from tests.kube.kubelet import Kubelet
+from tests.kube.waiting import eventually
 
 KUBECONFIG = "KUBECONFIG"
+KUBECTL = Path(sys.executable).with_name("kubectl")
 FIELD_MANAGER = "neva-batch-tests"
 # On a real cluster nothing else is touched, and no other pod's command is run here.
 NAMESPACE_PREFIX = "neva-test-"
@@ -77,14 +81,45 @@ def install_crds(client: kubernetes.client.ApiClient) -> None:
         dynamic.server_side_apply(
             definitions, body=crd, field_manager=FIELD_MANAGER, force_conflicts=True
         )
+    for crd in all_crds():
+        plural = crd["spec"]["names"]["plural"]
+        eventually(lambda plural=plural: _is_served(client, plural), f"{plural} are served", 60)
+
+
+def _is_served(client: kubernetes.client.ApiClient, plural: str) -> bool:
+    """Whether a kind is discovered and can be listed, which takes a real API server a moment.
+
+    An operator looks at discovery once, when it starts.
+    """
+    custom = kubernetes.client.CustomObjectsApi(client)
+    try:
+        found = custom.get_api_resources(GROUP, VERSION)
+        custom.list_cluster_custom_object(GROUP, VERSION, plural, limit=1)
+    except kubernetes.client.ApiException as error:
+        if error.status in (404, 429, 503):
+            return False
+        raise
+    return plural in {resource.name for resource in found.resources}
+
+
+def flat_kubeconfig(folder: Path) -> Path:
+    """What KUBECONFIG means, as one file that names no others: not every client of ours reads a
+    list of files, or paths relative to them."""
+    command = [KUBECTL, "config", "view", "--raw", "--flatten", "--minify"]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert shown.returncode == 0, f"KUBECONFIG: {shown.stderr}"
+    path = folder / "kubeconfig"
+    path.touch(mode=0o600)
+    path.write_text(shown.stdout, encoding="utf-8")
+    return path
 
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """The cluster of this session."""
     folder = tmp_path_factory.mktemp("cluster")
-    if real := os.environ.get(KUBECONFIG):
-        found = Cluster(Path(real), folder, None)
+    if os.environ.get(KUBECONFIG):
+        found = Cluster(flat_kubeconfig(folder), folder, None)
         with found.client() as client:
             install_crds(client)
         yield found

@@ -11,6 +11,7 @@ from helm_python import Config
 
 from neva.drop_folder import DropFolder
 from neva.job_file import parse_job
+from tests.chart.rendering import render
 from tests.cluster import lab as module
 from tests.cluster.conftest import adopt_crds
 from tests.cluster.lab import (
@@ -42,7 +43,7 @@ def lab(emulated_cluster: Cluster, tmp_path: Path) -> Lab:
         ("neva:1", "neva", "1", ""),
         ("localhost:5000/a/neva:1", "localhost:5000/a/neva", "1", ""),
         ("r.io/neva@sha256:00", "r.io/neva", "", "sha256:00"),
-        ("localhost:5000/neva", "localhost:5000/neva", "", ""),
+        ("localhost:5000/neva", "localhost:5000/neva", "latest", ""),
     ],
 )
 def test_references_are_taken_apart(reference: str, repository: str, tag: str, digest: str) -> None:
@@ -57,6 +58,19 @@ def test_the_images_under_test_are_everywhere(monkeypatch: pytest.MonkeyPatch) -
     with_images = yaml.safe_dump(release_values("ns"))
     assert "neva-batch-controller" not in with_images
     assert "r.io/c" in with_images and "r.io/w" in with_images
+
+
+@pytest.mark.parametrize(
+    "reference",
+    ["neva:latest", "neva", "localhost:5000/a/neva:1-x", "r.io:443/a/neva@sha256:" + 64 * "0"],
+)
+def test_the_chart_takes_every_reference(reference: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CONTROLLER_IMAGE", reference)
+    monkeypatch.setattr(module, "WORKER_IMAGE", reference)
+    objects = render(release_values("ns"), namespace="ns")
+    [controller] = [o for o in objects if o["kind"] == "Deployment"]
+    [container] = controller["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == (f"{reference}:latest" if reference == "neva" else reference)
 
 
 def test_the_jobs_and_the_folder_are_valid() -> None:

@@ -24,7 +24,7 @@ Obj = dict[str, Any]
 
 GROUP = ("neva-batch.dev", "v1alpha1")
 JOBS = "videonevajobs"
-WAIT_S = 240.0
+WAIT_S = 480.0  # two shared cores, and a Job controller that waits between tries
 AWS_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION")
 
 
@@ -195,7 +195,8 @@ class Bench:
                 names = [job["metadata"]["name"] for job in self._jobs()]
                 states = {name: self.status(name) for name in names}
                 raise AssertionError(
-                    f"never came: {what}\n{json.dumps(states, indent=1)}\n{self.log()[-6000:]}"
+                    f"never came: {what}\n{json.dumps(states, indent=1)}\n"
+                    f"{self._seen()}\n{self.log()[-6000:]}"
                 )
             time.sleep(0.1)
         return found
@@ -206,6 +207,27 @@ class Bench:
             return status if status.get("phase") in phases else None
 
         return dict(self.wait(f"{name} is {' or '.join(phases)}", there))
+
+    def _seen(self) -> str:
+        """Children, pods and events in a line each, for whoever wasn't there."""
+        lines = []
+        for child in self.children():
+            status = {k: v for k, v in child["status"].items() if k != "uncountedTerminatedPods"}
+            lines.append(f"Job {child['metadata']['name']}: {json.dumps(status)}")
+        for pod in self.pods():
+            status = pod.get("status") or {}
+            states = [s.get("state") for s in _statuses(pod)]
+            lines.append(
+                f"Pod {pod['metadata']['name']} on {pod['spec'].get('nodeName')}: "
+                f"{status.get('phase')} {json.dumps(states)}"
+                f"{' terminating' if 'deletionTimestamp' in pod['metadata'] else ''}"
+            )
+        told = self._items(kubernetes.client.CoreV1Api(self.client).list_namespaced_event)
+        for event in told[-60:]:
+            about = event["involvedObject"]
+            words = f"{about['kind']} {about['name']}: {event['reason']}: {event['message']}"
+            lines.append(f"Event {event.get('type')} {words[:600]}")
+        return "\n".join(lines)
 
     # Outputs
 

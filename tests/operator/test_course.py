@@ -14,7 +14,7 @@ from tests.kube.kubelet import Kubelet
 from tests.operator.bench import AWS_VARIABLES, Bench
 from tests.operator.conftest import NUM_CLIPS
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 
 NUM_ROWS = NUM_CLIPS * 3
 

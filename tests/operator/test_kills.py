@@ -14,7 +14,7 @@ import pytest
 from tests.operator.bench import Bench
 from tests.operator.test_course import check_answers
 
-pytestmark = [pytest.mark.e2e, pytest.mark.operator, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.operator, pytest.mark.timeout(1500)]
 
 MOST_WRITES = 14  # of an undisturbed course, about
 

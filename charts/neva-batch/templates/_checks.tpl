@@ -12,8 +12,8 @@
 {{- fail "controller.replicas above 1 needs controller.leaderElection" -}}
 {{- end -}}
 {{- range $kind := list "controller" "worker" -}}
-{{- if eq (get (get $values.image $kind) "tag") "latest" -}}
-{{- fail (printf "image.%s.tag: \"latest\" names no version; two pods of one job could differ" $kind) -}}
+{{- if and (eq (get (get $values.image $kind) "tag") "latest") (not $values.image.allowLatest) -}}
+{{- fail (printf "image.%s.tag: \"latest\" names no version; two pods of one job could differ (image.allowLatest takes it)" $kind) -}}
 {{- end -}}
 {{- end -}}
 {{- range $key, $_ := .Values.commonLabels -}}

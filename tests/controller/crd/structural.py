@@ -78,10 +78,21 @@ def problems(schema: Schema, path: str = "") -> Iterator[str]:
             yield f"{path}: {bound} is a boolean"
     if set(schema.get("required", ())) - set(schema.get("properties", ())):
         yield f"{path}: requires what it doesn't have"
+    if not path:
+        yield from _metadata_problems(schema)
     yield from _default_problems(schema, path)
     yield from _list_problems(schema, path)
     for name, inner in _children(schema):
         yield from problems(inner, f"{path}.{name}")
+
+
+def _metadata_problems(root: Schema) -> Iterator[str]:
+    """Of metadata only names may be restricted, and nothing else may be said, no description."""
+    metadata = root.get("properties", {}).get("metadata", {})
+    for keyword in set(metadata) - {"type", "properties"}:
+        yield f".metadata: the keyword {keyword} is not allowed here"
+    for name in set(metadata.get("properties", {})) - {"name", "generateName"}:
+        yield f".metadata.{name}: only names can be restricted"
 
 
 def _default_problems(schema: Schema, path: str) -> Iterator[str]:

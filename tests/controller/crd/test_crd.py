@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,14 @@ def test_the_schema_is_structural(kind: str) -> None:
     assert list(structural.problems(schema_of(kind))) == []
 
 
+def test_a_word_about_metadata_is_a_problem(kind: str) -> None:
+    schema = copy.deepcopy(schema_of(kind))
+    schema["properties"]["metadata"]["description"] = "Names."
+    schema["properties"]["metadata"]["properties"]["labels"] = {"type": "object", "properties": {}}
+    found = list(structural.problems(schema))
+    assert len(found) == 2 and all(words.startswith(".metadata") for words in found)
+
+
 def test_everything_that_a_rule_could_touch_is_bounded(kind: str) -> None:
     # The type meta is not looked at by rules, and the API server bounds it.
     assert list(structural.unbounded(schema_of(kind))) == [".apiVersion", ".kind"]
@@ -57,8 +66,8 @@ def test_everything_that_a_rule_could_touch_is_bounded(kind: str) -> None:
 
 def test_every_field_is_described_with_its_words(kind: str) -> None:
     for path, schema in structural.walk(schema_of(kind)):
-        if path.endswith((".[]", ".*")):
-            continue  # the list's or map's own description
+        if path.endswith((".[]", ".*")) or path == ".metadata":
+            continue  # the list's or map's own description; the API server's
         words = schema.get("description", "")
         assert words, path
         unexplained = [v for v in schema.get("enum", ()) if str(v) not in words]

@@ -135,7 +135,8 @@ class Kubelet:
     def _sync_pod(self, pod: Obj) -> None:
         metadata = pod["metadata"]
         local = self._pods.get(metadata["uid"])
-        if local is not None and local.advance():
+        # What the API has is compared, too: a report may have been lost on its way.
+        if local is not None and (local.advance() or _phase(pod) != local.status()["phase"]):
             self._report(pod, local.status())
             pod = {**pod, "status": local.status()}
         if "deletionTimestamp" in metadata:
@@ -248,6 +249,10 @@ class Kubelet:
                 "source": {"component": "test-kubelet"},
             },
         )
+
+
+def _phase(pod: Obj) -> str:
+    return str((pod.get("status") or {}).get("phase"))
 
 
 def base_environment() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import yaml
 
 Obj = dict[str, Any]
 
+_log = logging.getLogger(__name__)
 _ACCEPTED = (404, 409, 422)
 _MERGE = "application/merge-patch+json"
 
@@ -19,11 +21,14 @@ _MERGE = "application/merge-patch+json"
 class Client:
     """Synchronous calls. Not found, conflicts and refusals are None; other failures raise.
 
+    What the server calls invalid is told by a warning: whoever waits for it waits in vain.
+
     `requests` would let REQUESTS_CA_BUNDLE win over the kubeconfig: the environment is not asked.
     """
 
     def __init__(self, kubeconfig: Path, user_agent: str = "test-kubelet") -> None:
         config = yaml.safe_load(kubeconfig.read_text(encoding="utf-8"))
+        self._folder = kubeconfig.parent  # paths in it are relative to where it lies
         context = _named(config["contexts"], config["current-context"])["context"]
         cluster = _named(config["clusters"], context["cluster"])["cluster"]
         user = _named(config["users"], context["user"])["user"]
@@ -60,6 +65,8 @@ class Client:
 
     def close(self) -> None:
         self._session.close()
+        for file in self._files:
+            file.close()
 
     def _call(
         self,
@@ -76,6 +83,8 @@ class Client:
             timeout=30,
         )
         if response.status_code in _ACCEPTED:
+            if response.status_code == 422:
+                _log.warning("%s %s: %s", method, path, response.text[:1000])
             return None
         if not response.ok:
             raise OSError(f"{method} {path}: {response.status_code} {response.text[:500]}")
@@ -84,7 +93,7 @@ class Client:
 
     def _file(self, entry: Obj, name: str) -> str | None:
         if name in entry:
-            return str(entry[name])
+            return str(self._folder / str(entry[name]))
         if f"{name}-data" not in entry:
             return None
         file = tempfile.NamedTemporaryFile(suffix=".pem")  # noqa: SIM115  (kept while we live)

@@ -23,6 +23,7 @@ class Node:
     labels: dict[str, str] = field(default_factory=dict)
     capacity: dict[str, int] = field(default_factory=lambda: {"nvidia.com/gpu": 64})
     _beaten_s: float = field(default=float("-inf"), repr=False)
+    _told: dict[str, str] = field(default_factory=dict, repr=False)
 
     def why_not(self, pod: Obj, others: list[Obj]) -> str | None:
         """Why `pod` can't be placed here beside `others`, in the scheduler's words, if so."""
@@ -38,19 +39,16 @@ class Node:
 
     def register(self, client: Client) -> None:
         """Make the node known to a real cluster."""
-        amounts = {"cpu": "64", "memory": "256Gi", "pods": "500", "ephemeral-storage": "1Ti"}
-        amounts |= {name: str(amount) for name, amount in self.capacity.items()}
         labels = {"kubernetes.io/hostname": self.name, "kubernetes.io/os": "linux", **self.labels}
         metadata = {"name": self.name, "labels": labels}
         client.create("/api/v1/nodes", {"apiVersion": "v1", "kind": "Node", "metadata": metadata})
         # The node controller taints what it hasn't seen ready yet.
         client.patch(f"/api/v1/nodes/{self.name}", {"spec": {"taints": None}})
-        status = {"capacity": amounts, "allocatable": amounts}
-        client.patch(f"/api/v1/nodes/{self.name}/status", {"status": status})
         self.beat(client)
 
     def beat(self, client: Client) -> None:
         """Keep the cluster from taking the node for dead; cheap to call often."""
+        self._tell_capacity(client)
         if time.monotonic() - self._beaten_s < _BEAT_INTERVAL_S:
             return
         self._beaten_s = time.monotonic()
@@ -78,6 +76,16 @@ class Node:
         }
         client.patch(f"/api/v1/nodes/{self.name}/status", {"status": {"conditions": [ready]}})
         client.patch(f"/api/v1/nodes/{self.name}", {"spec": {"taints": None}})
+
+    def _tell_capacity(self, client: Client) -> None:
+        """A cluster's own scheduler places by what it was told, so a change is told at once."""
+        amounts = {"cpu": "64", "memory": "256Gi", "pods": "500", "ephemeral-storage": "1Ti"}
+        amounts |= {name: str(amount) for name, amount in self.capacity.items()}
+        if amounts == self._told:
+            return
+        status = {"capacity": amounts, "allocatable": amounts}
+        if client.patch(f"/api/v1/nodes/{self.name}/status", {"status": status}) is not None:
+            self._told = amounts
 
     def unregister(self, client: Client) -> None:
         client.delete(f"/api/v1/nodes/{self.name}")
