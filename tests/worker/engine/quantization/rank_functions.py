@@ -91,7 +91,7 @@ def distance_from_modelopt(
     _, findings = ModelOpt(algorithm).look_at(gpt, 64, forward)
     distances = {}
     for name, module in matrices_of(gpt).items():
-        ours = EightBitLinear(weights[name], findings[name], algorithm, False, ranks)
+        ours = EightBitLinear(weights[name], None, findings[name], algorithm, False, ranks)
         inputs = new.repeat(1, 1, 4)[..., : weights[name].size(1)]
         found, theirs, exact = ours(inputs)[0], module(inputs)[0], inputs @ weights[name].T
         distances[name] = tuple(
