@@ -51,6 +51,19 @@ def test_groups_that_would_lie_on_two_ranks_are_refused_with_a_way_out() -> None
     require_whole_groups(awq(64), LLAMA_7B, 4)
 
 
+def test_a_group_may_not_reach_over_a_matrix_that_the_ranks_fill_up() -> None:
+    # Three heads of 64: two ranks have two each, one of them made of zeros.
+    sizes = LanguageSizes(256, 512, 3, 3, 64)
+    assert matrix_inputs(sizes, 2)["linear_proj"] == 128
+    with pytest.raises(ConfigError) as refused:
+        require_whole_groups(awq(128), sizes, 2)
+    assert refused.value.message == (
+        "model.quantization.groupSize 128 does not divide the inputs of linear_proj (K = 192 in "
+        "all); take 64, the largest that fits"
+    )
+    require_whole_groups(awq(64), sizes, 2)
+
+
 def test_where_no_group_fits_fewer_ranks_are_the_way_out() -> None:
     odd = LanguageSizes(100, 300, 4, 4, 25)
     with pytest.raises(ConfigError, match=r"linear_qkv.*linear_proj.*take fewer ranks"):
