@@ -241,10 +241,6 @@ def test_every_optional_field_of_a_rule_is_guarded(kind: str, rule: Rule) -> Non
                 assert f"has({read})" in rule.expression, f"{read} in {rule.expression}"
 
 
-def _sizes() -> st.SearchStrategy[Any]:
-    return st.sampled_from([1, 2, 4])
-
-
 @st.composite
 def job_parts(draw: st.DrawFn) -> dict[str, Any]:
     """Specs of right types whose fields may contradict each other; optional ones come and go."""
