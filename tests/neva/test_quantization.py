@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from neva.errors import ConfigError
 from neva.job_file import answer_digest
@@ -72,8 +73,17 @@ def test_where_no_group_fits_fewer_ranks_are_the_way_out() -> None:
 
 @pytest.mark.parametrize("quantization", [{"enable": False}, {"enable": True, "algorithm": "fp8"}])
 def test_groups_matter_to_awq_alone(quantization: dict[str, object]) -> None:
-    asked = Quantization.model_validate({**quantization, "groupSize": 1000})
-    require_whole_groups(asked, LLAMA_7B, 4)
+    asked = Quantization.model_validate(quantization)
+    require_whole_groups(asked, LanguageSizes(100, 300, 4, 4, 25), 4)
+
+
+def test_a_group_size_for_an_algorithm_without_groups_is_refused() -> None:
+    for wrong in ("int8_sq", "fp8"):
+        with pytest.raises(ValidationError, match=f"is of awq; {wrong} has no groups"):
+            Quantization.model_validate({"enable": True, "algorithm": wrong, "groupSize": 32})
+    # The default is what a cluster fills in.
+    Quantization.model_validate({"enable": True, "algorithm": "fp8", "groupSize": 64})
+    Quantization.model_validate({"enable": False, "algorithm": "fp8", "groupSize": 32})
 
 
 @pytest.mark.parametrize("algorithm", ["int8_sq", "fp8"])
