@@ -15,7 +15,6 @@ import traceback
 from pathlib import Path
 
 import orjson
-import torch.distributed as dist
 
 from neva.process import die_with_parent
 from worker.engine import distributed
@@ -45,7 +44,7 @@ def run_rank(config: RankConfig, rank: int) -> None:
     ranks = distributed.join(rank, size, device, rendezvous_file, num_stages)
     progress = Progress()
     loaded = load_engine(config.engine, ranks, progress)
-    dist.barrier(group=ranks.control_group)  # everyone can compute
+    distributed.everyone_is_here(ranks)  # and can compute
     channel = CommandChannel(ranks)
     if rank == 0:
         _lead(loaded, channel, config, str(device), progress)
