@@ -76,6 +76,12 @@ def _job_parts(at: str) -> list[Rule]:
         _videos_only(at, "num_frames", " || self.inference.num_frames == 1", "null or 1"),
         _videos_only(at, "splice_single_frame", "", "null"),
         Rule(
+            at=f"{at}.model.quantization",
+            field="groupSize",
+            expression="!self.enable || self.algorithm == 'awq' || self.groupSize == 64",
+            message="is of awq; the other algorithms have no groups",
+        ),
+        Rule(
             at=inference,
             field="min_tokens_to_generate",
             expression="!has(self.min_tokens_to_generate) || !has(self.tokens_to_generate) || "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from math import gcd
 from typing import Any
 
@@ -35,16 +35,19 @@ def require_whole_groups(
 ) -> None:
     """Refuse groups of weights that would lie on two ranks: they would have no common scale.
 
+    Nor may a group reach over a matrix's end, though ranks that fill theirs up have room there:
+    the calibration looks at whole matrices.
+
     Raises:
         ConfigError: naming every layer kind, its K, the ranks and a group size that fits.
     """
     if not quantization.enable or quantization.algorithm != "awq":
         return
     group = quantization.group_size
-    inputs = matrix_inputs(sizes, tensor_parallel_size)
-    problems = list(_problems(inputs, tensor_parallel_size, group))
+    splits = {n: matrix_inputs(sizes, n) for n in (tensor_parallel_size, 1)}
+    problems = next(filter(None, (list(_problems(splits[n], n, group)) for n in splits)), None)
     if problems:
-        fitting = _largest_group(inputs)
+        fitting = _largest_group([size for inputs in splits.values() for size in inputs.values()])
         advice = (
             f"take {fitting}, the largest that fits"
             if fitting
@@ -73,12 +76,13 @@ def require_modelopt(quantization: Quantization) -> None:
 def _problems(inputs: dict[str, int], num_ranks: int, group: int) -> Iterator[str]:
     for name, size in inputs.items():
         if size % group:
-            yield f"the inputs of {name} (K = {size} on each of {num_ranks} ranks)"
+            where = f"on each of {num_ranks} ranks" if num_ranks > 1 else "in all"
+            yield f"the inputs of {name} (K = {size} {where})"
 
 
-def _largest_group(inputs: dict[str, int]) -> int | None:
+def _largest_group(inputs: Iterable[int]) -> int | None:
     """The largest even divisor of all inputs that is no larger than the usual 128."""
-    common = gcd(*inputs.values())
+    common = gcd(*inputs)
     fitting = [g for g in range(_SMALLEST_GROUP, 129, 2) if common % g == 0]
     return fitting[-1] if fitting else None
 

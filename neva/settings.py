@@ -34,7 +34,9 @@ class Settings(BaseSettings):
     media_lookups: int = Field(32, ge=1, description="Media looked up at a time in validation.")
     stall_s: float = Field(600.0, gt=0, description="A child stuck so long is killed.")
     drain_s: float = Field(20.0, gt=0, description="Time a stopping worker has to flush.")
-    engine_start_s: float = Field(1800.0, gt=0, description="Longest load of a checkpoint.")
+    engine_start_s: float = Field(
+        1800.0, gt=0, description="Longest load of a checkpoint, or calibration of one layer."
+    )
     engine_hang_s: float = Field(
         120.0,
         gt=0,

@@ -49,8 +49,8 @@ class Quantization(CamelModel):
         le=1024,
         multiple_of=2,
         description="awq: neighbouring weights of an output that share a scale and a zero. Must "
-        "divide what each rank has of a matrix's inputs. Smaller is more exact and takes more "
-        "memory.",
+        "divide a matrix's inputs, and what each rank has of them. Smaller is more exact and takes "
+        "more memory.",
     )
     calibration_rows: int = Field(
         32, ge=1, le=4096, description="Prompts that the calibration looks at (num_samples)."
@@ -61,6 +61,15 @@ class Quantization(CamelModel):
         "earlier run's outputs.jsonl, whose answers are then taken in; null takes the job's own "
         "first rows.",
     )
+
+    @classmethod
+    def cross_problems(cls, data: dict[str, Any]) -> Iterator[tuple[str, str]]:
+        algorithm = data.get("algorithm")
+        # A cluster fills the default in, so that one is no sign of a wish.
+        default = cls.model_fields["group_size"].default
+        has_groups = algorithm not in ("int8_sq", "fp8") or data.get("enable") is not True
+        if not has_groups and data.get("groupSize", default) != default:
+            yield "groupSize", f"is of awq; {algorithm} has no groups"
 
 
 class Compat(CamelModel):

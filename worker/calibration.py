@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,7 +30,8 @@ from worker.config import CALIBRATION_ERROR_FILE, WorkerConfig, read_worker_conf
 from worker.consumer import read_run
 from worker.engine import distributed
 from worker.engine.device import DTYPE_OF_PRECISION, choose_device
-from worker.engine.launch import EXIT_CONFIG, DeviceKind
+from worker.engine.last_words import last_words
+from worker.engine.launch import DeviceKind
 from worker.engine.quantization.awq import Awq
 from worker.engine.quantization.calibrate import CalibrationPrompt, calibrate
 from worker.engine.quantization.method import Method
@@ -67,6 +69,11 @@ def _calibrate(
     log.info("calibrating", rows=len(prompts), media=len({p.media.key for p in prompts}))
     rendezvous = config.scratch_dir / f"{os.getpid()}-calibration"
     ranks = distributed.join(0, 1, choose_device(device, 0, 1), rendezvous)
+
+    def tell(layer: int) -> None:
+        config.calibration_progress_file.touch()
+        log.info("calibrated", layer=layer)
+
     return to_bytes(
         calibrate(
             config.model,
@@ -74,7 +81,7 @@ def _calibrate(
             prompts,
             _method(spec.model.quantization),
             ranks,
-            lambda layer: log.info("calibrated", layer=layer),
+            tell,
         )
     )
 
@@ -127,6 +134,7 @@ def _usable(
                 raise
             log.warning("not calibrated on", media=asked.media_name, error=error.message)
             continue
+        config.calibration_progress_file.touch()
         pixels.add(Path(prepared.ref.path))
         answer_ids = tokenizer.encode(asked.answer)[: spec.inference.tokens_to_generate]
         yield CalibrationPrompt(prompt.before_ids, (*prompt.after_ids, *answer_ids), prepared.ref)
@@ -146,12 +154,15 @@ def main() -> int:
         half = config.calibration_file.with_suffix(".half")
         half.write_bytes(data)
         half.rename(config.calibration_file)
-    except NevaError as error:
-        log.error("not calibrated", reason=error.reason, error=error.message)
+    except Exception as error:  # noqa: BLE001  (the process's last handler: say why, then end)
+        code, words = last_words(error)
+        if not isinstance(error, NevaError):
+            traceback.print_exc()
+        log.error("not calibrated", reason=words.reason, error=words.message)
         with contextlib.suppress(OSError):
-            words = f"{error.reason}: {error.message}"
-            (config.scratch_dir / CALIBRATION_ERROR_FILE).write_text(words, encoding="utf-8")
-        return EXIT_CONFIG if isinstance(error, ConfigError) else 1
+            line = f"{words.reason}: {words.message}"
+            (config.scratch_dir / CALIBRATION_ERROR_FILE).write_text(line, encoding="utf-8")
+        return code
     return 0
 
 

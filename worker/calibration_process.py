@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -13,6 +15,7 @@ from neva.ledger import Ledger
 from neva.reasons import Reason
 from worker.config import CALIBRATION_ERROR_FILE, WorkerConfig
 from worker.engine.launch import EXIT_CONFIG, DeviceKind
+from worker.stalled import UnchangedFiles
 
 log = structlog.get_logger()
 
@@ -22,12 +25,22 @@ _MAX_FAILED_STARTS = 3
 class CalibrationProcess:
     """Kept by the supervisor until `config.calibration_file` is there."""
 
-    def __init__(self, config: WorkerConfig, ledger: Ledger, device: DeviceKind) -> None:
+    def __init__(
+        self,
+        config: WorkerConfig,
+        ledger: Ledger,
+        device: DeviceKind,
+        limit_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """limit_s: longest time of one step: loading what there is, a prompt, a layer."""
         self._config = config
         self._ledger = ledger
         self._device = device
         self._process: subprocess.Popen[bytes] | None = None
         self._num_failed = 0
+        self._limit_s = limit_s
+        self._unchanged = UnchangedFiles(clock)
 
     def keep(self, config_file: Path) -> bool:
         """Go on; True once the calibration is there.
@@ -45,6 +58,7 @@ class CalibrationProcess:
             return file.exists()
         code = self._process.poll()
         if code is None:  # it is waited for even when it is done: it holds memory on the GPU
+            self._end_if_stalled(self._process)
             return False
         self._process = None
         if file.exists():
@@ -64,7 +78,19 @@ class CalibrationProcess:
             self._process.kill()
             self._process.wait()
 
+    def _end_if_stalled(self, process: subprocess.Popen[bytes]) -> None:
+        (still_s,) = self._unchanged.look([self._config.calibration_progress_file]).values()
+        if still_s > self._limit_s:
+            process.kill()
+            words = f"{Reason.INTERNAL_ERROR}: no progress for {still_s:.0f} s"
+            self._error_file.write_text(words, encoding="utf-8")
+
+    @property
+    def _error_file(self) -> Path:
+        return self._config.scratch_dir / CALIBRATION_ERROR_FILE
+
     def _start(self, config_file: Path) -> None:
+        self._config.calibration_progress_file.touch()
         command = [sys.executable, "-m", "worker.calibration", "--config", str(config_file)]
         self._process = subprocess.Popen(
             [*command, "--device", self._device], stdin=subprocess.DEVNULL
@@ -73,9 +99,8 @@ class CalibrationProcess:
 
     def _last_words(self, code: int) -> tuple[Reason, str]:
         try:
-            path = self._config.scratch_dir / CALIBRATION_ERROR_FILE
-            reason, _, words = path.read_text(encoding="utf-8").partition(": ")
-            path.unlink()
+            reason, _, words = self._error_file.read_text(encoding="utf-8").partition(": ")
+            self._error_file.unlink()
             return Reason(reason), words
         except (OSError, ValueError):
             return Reason.INTERNAL_ERROR, f"its process ended with exit code {code}"

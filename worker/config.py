@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,24 +53,42 @@ class WorkerConfig:
         return self.scratch_dir / CALIBRATION_FILE
 
     @property
+    def calibration_progress_file(self) -> Path:
+        """Touched at each prompt that is read and at each layer that is calibrated."""
+        return self.scratch_dir / "calibration.progress"
+
+    @property
     def draining(self) -> bool:
         """The worker is about to stop: flush, release, take nothing new."""
         return (self.scratch_dir / DRAINING_FILE).exists()
 
     @property
+    def busy_files(self) -> Iterator[Path]:
+        """One a child that works on a shard; the name begins with its process id."""
+        return self.scratch_dir.glob(f"*{_BUSY_SUFFIX}")
+
+    @property
     def busy(self) -> bool:
         """Some child works on a shard."""
-        return any(self.scratch_dir.glob(f"*{_BUSY_SUFFIX}"))
+        return any(self.busy_files)
 
     @contextmanager
     def working_on(self, shard: int) -> Iterator[None]:
         """Be busy. The name begins with the process's id, so that a killed child's is swept."""
-        path = self.scratch_dir / f"{os.getpid()}-{shard}{_BUSY_SUFFIX}"
+        path = self._busy_file(shard)
         path.touch()
         try:
             yield
         finally:
             path.unlink(missing_ok=True)
+
+    def still_working_on(self, shard: int) -> None:
+        """A sign of life: `StalledChildren` kills a process whose file nobody touches."""
+        with suppress(FileNotFoundError):  # not there for who never was busy
+            os.utime(self._busy_file(shard))
+
+    def _busy_file(self, shard: int) -> Path:
+        return self.scratch_dir / f"{os.getpid()}-{shard}{_BUSY_SUFFIX}"
 
     def write(self) -> Path:
         path = self.scratch_dir / CONFIG_FILE

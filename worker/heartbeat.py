@@ -34,6 +34,7 @@ class Heartbeat:
         superseded: asks the ledger whether a later attempt exists or the shard is committed;
             needed after the lease had expired, when Redis alone can't tell.
         stall_s: longest silence of the shard's thread (`alive`) before the child is killed.
+        sign_of_life: called at each beat, for who can kill this process when it beats no more.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Heartbeat:
         superseded: Callable[[], bool],
         interval_s: float,
         stall_s: float,
+        sign_of_life: Callable[[], None] | None = None,
     ) -> None:
         self._leases = leases
         self._client = client
@@ -55,6 +57,7 @@ class Heartbeat:
         self._superseded = superseded
         self._interval_s = interval_s
         self._stall_s = stall_s
+        self._sign_of_life = sign_of_life
         self._alive_s = time.monotonic()
         self._must_ask = False
         self._stop = threading.Event()
@@ -96,6 +99,8 @@ class Heartbeat:
             if silence_s > self._stall_s:
                 log.error("stuck, killing this process", shard=self._shard, seconds=silence_s)
                 os.kill(os.getpid(), signal.SIGKILL)
+            if self._sign_of_life is not None:
+                self._sign_of_life()
             self._beat()
 
     def _beat(self, is_first: bool = False) -> None:

@@ -113,6 +113,7 @@ class ShardWorker:
             superseded,
             self.settings.heartbeat_s,
             self.settings.stall_s,
+            lambda: self.config.still_working_on(plan.number),
         )
         writer = PartWriter(
             self.ledger,

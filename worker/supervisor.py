@@ -45,6 +45,7 @@ from worker.engine.launch import (
     QuantizationConfig,
 )
 from worker.engine.watchdog import EngineWatchdog
+from worker.stalled import StalledChildren
 from worker.until_done import RunWatch, Verdict
 
 log = structlog.get_logger()
@@ -115,7 +116,9 @@ class Supervisor:
             sizes = read_language_sizes(self._config.model)
             require_whole_groups(self._quantization, sizes, self._tensor_parallel_size)
             ledger = Ledger(open_store(output_uri))
-            self._calibration = CalibrationProcess(self._config, ledger, self._device)
+            self._calibration = CalibrationProcess(
+                self._config, ledger, self._device, settings().engine_start_s
+            )
         self._stopping = False
         self._engine: EngineProcesses | None = None
         self._engine_started_s = 0.0
@@ -125,6 +128,7 @@ class Supervisor:
         self._consumer: subprocess.Popen[bytes] | None = None
         self._consumer_started_s = 0.0
         self._num_failed_consumers = 0
+        self._stalled = StalledChildren(settings().stall_s)
 
     def run(self) -> Ended:
         """Work until SIGTERM or SIGINT, or until done.
@@ -145,6 +149,7 @@ class Supervisor:
                     self._keep_engine()
                     self._keep_consumer(config_file)
                 self._sweep()
+                self._stalled.kill(self._config.busy_files)
                 time.sleep(_CHECK_INTERVAL_S)
                 if self._watch is not None:
                     verdict = self._watch.look(self._config.busy)

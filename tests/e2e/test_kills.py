@@ -196,6 +196,24 @@ def test_a_rank_is_killed_while_it_loads_and_another_stopped_at_work(
     check(job, undisturbed)
 
 
+def test_a_child_stopped_for_good_does_not_keep_the_engine_from_the_others(
+    make_job: Callable[..., JobFolder], undisturbed: dict[str, Any]
+) -> None:
+    # After an engine's death its rows are asked alone, which the stopped child's turn forbids.
+    job = make_job(tensor_parallel_size=2, environment={**ENVIRONMENT, "NEVA_STALL_S": "8"})
+    process = job.start()
+    wait_until(lambda: num_parts(job) >= 4 and len(celery_children(process.pid)) == 2, process)
+    stopped = celery_children(process.pid)[0].pid
+    os.kill(stopped, signal.SIGSTOP)
+    os.kill(engine_ranks(process.pid)[0].pid, signal.SIGKILL)
+    printed, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, printed
+    assert not is_running(stopped)
+    (log,) = [path.read_text() for path in job.folder.glob("cache/runs/*/worker.log")]
+    assert '"event": "child gives no sign of life, killing it"' in log
+    check(job, undisturbed)
+
+
 def test_a_run_stopped_in_order_keeps_every_finished_row(
     make_job: Callable[..., JobFolder], undisturbed: dict[str, Any]
 ) -> None:

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from neva.errors import ConfigError
 from neva.job_file import answer_digest
@@ -51,6 +52,19 @@ def test_groups_that_would_lie_on_two_ranks_are_refused_with_a_way_out() -> None
     require_whole_groups(awq(64), LLAMA_7B, 4)
 
 
+def test_a_group_may_not_reach_over_a_matrix_that_the_ranks_fill_up() -> None:
+    # Three heads of 64: two ranks have two each, one of them made of zeros.
+    sizes = LanguageSizes(256, 512, 3, 3, 64)
+    assert matrix_inputs(sizes, 2)["linear_proj"] == 128
+    with pytest.raises(ConfigError) as refused:
+        require_whole_groups(awq(128), sizes, 2)
+    assert refused.value.message == (
+        "model.quantization.groupSize 128 does not divide the inputs of linear_proj (K = 192 in "
+        "all); take 64, the largest that fits"
+    )
+    require_whole_groups(awq(64), sizes, 2)
+
+
 def test_where_no_group_fits_fewer_ranks_are_the_way_out() -> None:
     odd = LanguageSizes(100, 300, 4, 4, 25)
     with pytest.raises(ConfigError, match=r"linear_qkv.*linear_proj.*take fewer ranks"):
@@ -59,8 +73,17 @@ def test_where_no_group_fits_fewer_ranks_are_the_way_out() -> None:
 
 @pytest.mark.parametrize("quantization", [{"enable": False}, {"enable": True, "algorithm": "fp8"}])
 def test_groups_matter_to_awq_alone(quantization: dict[str, object]) -> None:
-    asked = Quantization.model_validate({**quantization, "groupSize": 1000})
-    require_whole_groups(asked, LLAMA_7B, 4)
+    asked = Quantization.model_validate(quantization)
+    require_whole_groups(asked, LanguageSizes(100, 300, 4, 4, 25), 4)
+
+
+def test_a_group_size_for_an_algorithm_without_groups_is_refused() -> None:
+    for wrong in ("int8_sq", "fp8"):
+        with pytest.raises(ValidationError, match=f"is of awq; {wrong} has no groups"):
+            Quantization.model_validate({"enable": True, "algorithm": wrong, "groupSize": 32})
+    # The default is what a cluster fills in.
+    Quantization.model_validate({"enable": True, "algorithm": "fp8", "groupSize": 64})
+    Quantization.model_validate({"enable": False, "algorithm": "fp8", "groupSize": 32})
 
 
 @pytest.mark.parametrize("algorithm", ["int8_sq", "fp8"])

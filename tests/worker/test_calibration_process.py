@@ -42,7 +42,7 @@ def test_what_the_ledger_has_is_taken_from_there(
     stand_in(tmp_path, monkeypatch, "exit 70")
     ledger = Ledger(MemoryStore())
     ledger.fix_calibration(b"found")
-    assert CalibrationProcess(config, ledger, "cpu").keep(Path("worker.json"))
+    assert CalibrationProcess(config, ledger, "cpu", 60).keep(Path("worker.json"))
     assert config.calibration_file.read_bytes() == b"found"
 
 
@@ -50,7 +50,7 @@ def test_else_a_process_finds_it(
     config: WorkerConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(tmp_path, monkeypatch, f'echo "$@" > {config.calibration_file.name}')
-    process = CalibrationProcess(config, Ledger(MemoryStore()), "cpu")
+    process = CalibrationProcess(config, Ledger(MemoryStore()), "cpu", 60)
     assert not process.keep(Path("worker.json"))
     keep_until_done(process)
     said = config.calibration_file.read_text().strip()
@@ -63,7 +63,7 @@ def test_a_refusal_comes_in_the_processs_own_words(
     words = "InvalidCheckpoint: it is broken"
     stand_in(tmp_path, monkeypatch, f"echo -n '{words}' > {CALIBRATION_ERROR_FILE}; exit 64")
     with pytest.raises(ConfigError, match="it is broken") as refused:
-        keep_until_done(CalibrationProcess(config, Ledger(MemoryStore()), "cpu"))
+        keep_until_done(CalibrationProcess(config, Ledger(MemoryStore()), "cpu", 60))
     assert refused.value.reason == "InvalidCheckpoint"
 
 
@@ -72,5 +72,15 @@ def test_one_that_dies_is_started_again_a_few_times(
 ) -> None:
     stand_in(tmp_path, monkeypatch, "echo . >> starts; exit 9")
     with pytest.raises(NevaError, match="exit code 9"):
-        keep_until_done(CalibrationProcess(config, Ledger(MemoryStore()), "cpu"))
+        keep_until_done(CalibrationProcess(config, Ledger(MemoryStore()), "cpu", 60))
     assert (tmp_path / "starts").read_text().count(".") == 3
+
+
+def test_one_that_gets_nowhere_is_killed_and_said_to(
+    config: WorkerConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(tmp_path, monkeypatch, "exec sleep 600")
+    now_s = iter(range(0, 1_000_000, 100))
+    process = CalibrationProcess(config, Ledger(MemoryStore()), "cpu", 250, lambda: next(now_s))
+    with pytest.raises(NevaError, match="can't be calibrated: no progress for 300 s"):
+        keep_until_done(process)

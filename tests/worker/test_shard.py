@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import signal
 import subprocess
 import sys
@@ -94,6 +95,19 @@ def test_a_shard_is_answered_committed_and_its_lease_released(bench: Bench) -> N
     assert bench.run(FakeAnswerer()) is Outcome.COMMITTED
     assert bench.answers() == [(str(n), 1) for n in range(6)]
     assert bench.leases.get(0) is None
+
+
+def test_the_heartbeat_of_a_shard_at_work_touches_its_file(bench: Bench) -> None:
+    def wait_for_a_beat(row: ShardRow) -> None:
+        (path,) = bench.config.busy_files
+        os.utime(path, ns=(1, 1))
+        deadline_s = time.monotonic() + 30
+        while path.stat().st_mtime_ns == 1:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.005)
+
+    with bench.config.working_on(0):
+        assert bench.run(FakeAnswerer(wait_for_a_beat)) is Outcome.COMMITTED
 
 
 def test_a_repeated_message_finds_nothing_to_do(bench: Bench) -> None:

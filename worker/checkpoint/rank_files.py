@@ -1,9 +1,9 @@
 """Weights in one `model_weights.ckpt` per rank: whole tensors from the ranks' shards.
 
-Rules (video-neva facts of NeMo 1): with pipeline stages each numbers its layers from 0. Embedding,
-output layer, qkv and fc1 are split on rows, the projections back to the hidden size on columns,
-everything else is replicated. A gated fc1 shard is its gate rows, then its up rows; a qkv shard is
-whole groups.
+As NeMo 1 writes them: with pipeline stages each numbers its layers from 0. Embedding, output
+layer, qkv and fc1 are split on rows, the projections back to the hidden size on columns, everything
+else is replicated. A gated fc1 shard is its gate rows, then its up rows; a qkv shard is whole
+groups.
 """
 
 from __future__ import annotations

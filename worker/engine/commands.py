@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from pydantic import TypeAdapter
 
-from worker.engine.distributed import Ranks
+from worker.engine.distributed import Ranks, everyone_is_here
 from worker.engine.protocol import GenerateRequest
 
 
@@ -63,8 +63,7 @@ class CommandChannel:
 
     def confirm(self) -> None:
         """All ranks: return when all have come here; a broadcast alone needs no receiver yet."""
-        if self._ranks.size > 1:
-            dist.barrier(group=self._ranks.control_group)
+        everyone_is_here(self._ranks)
 
     def _broadcast(self, tensor: torch.Tensor) -> None:
         dist.broadcast(tensor, group_src=0, group=self._ranks.control_group)

@@ -110,6 +110,12 @@ def first_errors(messages: Sequence[str | None], ranks: Ranks) -> list[str | Non
     ]
 
 
+def everyone_is_here(ranks: Ranks) -> None:
+    """Return when all ranks have come here, without burning CPU."""
+    if ranks.size > 1:
+        dist.barrier(group=ranks.control_group)
+
+
 def smallest(value: int, ranks: Ranks) -> int:
     """The smallest of the ranks' values, on all ranks."""
     if ranks.size == 1:

@@ -195,10 +195,9 @@ class LanguageModel:
             logits = torch.empty((sum(len(work.last_places) for work in rows), 0), device="meta")
         else:
             logits = self._logits(torch.cat(wanted) if len(wanted) > 1 else wanted[0])
-        finite: list[int] = []
-        if prefixes:
-            finite = self.pipeline.tell(sums.isfinite().to("cpu", torch.uint8)).tolist()
-        return [bool(flag) for flag in finite], logits
+        # Each rank has seen its own heads only.
+        broken = self.pipeline.tell_any(~sums.isfinite()) if prefixes else []
+        return [not flag for flag in broken], logits
 
     def _prefix_segments(
         self, prefixes: Sequence[PrefixWork], sums: torch.Tensor

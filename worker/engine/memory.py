@@ -9,7 +9,7 @@ import torch
 from neva.errors import ConfigError
 from neva.rank_split import split_over, stage_of
 from worker.engine.architecture import LanguageShape
-from worker.engine.distributed import Ranks, smallest
+from worker.engine.distributed import Ranks, everyone_is_here, smallest
 
 # What activations, the vision tower's and the allocator's gaps may take of what is free now.
 _SHARE_FOR_CACHE = {"cuda": 0.85, "cpu": 0.5}
@@ -26,7 +26,8 @@ def bytes_per_token(shape: LanguageShape, ranks: Ranks, dtype: torch.dtype) -> i
 def cache_tokens(
     shape: LanguageShape, dtype: torch.dtype, ranks: Ranks, kv_cache_bytes: int | None
 ) -> int:
-    """How many tokens the KV cache may hold, equal on all ranks; call it when all is loaded.
+    """How many tokens the KV cache may hold, equal on all ranks. Collective, once this rank has
+    loaded what it holds.
 
     kv_cache_bytes: on each rank; None takes a share of what is free.
 
@@ -35,6 +36,7 @@ def cache_tokens(
     """
     num_bytes = kv_cache_bytes
     if num_bytes is None:
+        everyone_is_here(ranks)  # on one machine, what others still load is not free
         num_bytes = int(_free_bytes(ranks) * _SHARE_FOR_CACHE[ranks.device.type])
     token_bytes = bytes_per_token(shape, ranks, dtype)
     tokens = smallest(num_bytes // token_bytes, ranks)

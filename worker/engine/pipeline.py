@@ -66,6 +66,16 @@ class Pipeline:
         work = dist.isend(hidden, group=self._ranks.all_group, group_dst=target)
         self._on_their_way.append((work, hidden))
 
+    def tell_any(self, flags: torch.Tensor) -> list[bool]:
+        """For each place whether any rank of the last stage has a flag there; equal on all ranks.
+
+        flags: bool; those of other stages must be as many.
+        """
+        flags = flags.to(torch.uint8)
+        if self.is_last and self._ranks.tensor_size > 1:
+            dist.all_reduce(flags, op=dist.ReduceOp.MAX, group=self._ranks.tensor_group)
+        return [bool(flag) for flag in self.tell(flags.cpu()).tolist()]
+
     def tell(self, values: torch.Tensor) -> torch.Tensor:
         """The last stage's values on all ranks; theirs must have the same shape and type, on CPU.
 

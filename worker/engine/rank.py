@@ -15,26 +15,15 @@ import traceback
 from pathlib import Path
 
 import orjson
-import torch
-import torch.distributed as dist
 
-from neva.errors import ConfigError, NevaError
 from neva.process import die_with_parent
-from neva.reasons import Reason
 from worker.engine import distributed
 from worker.engine.build import LoadedEngine, load_engine
 from worker.engine.commands import CommandChannel, Commands
 from worker.engine.device import choose_device
 from worker.engine.engine import Engine
-from worker.engine.launch import (
-    EXIT_CONFIG,
-    EXIT_INTERNAL,
-    EXIT_PEER_LOST,
-    RankConfig,
-    RankError,
-    error_file,
-    read_rank_config,
-)
+from worker.engine.last_words import last_words
+from worker.engine.launch import EXIT_INTERNAL, RankConfig, error_file, read_rank_config
 from worker.engine.progress import Progress
 from worker.engine.protocol import EngineStatus, Outcome
 from worker.engine.server import EngineServer
@@ -55,7 +44,7 @@ def run_rank(config: RankConfig, rank: int) -> None:
     ranks = distributed.join(rank, size, device, rendezvous_file, num_stages)
     progress = Progress()
     loaded = load_engine(config.engine, ranks, progress)
-    dist.barrier(group=ranks.control_group)  # everyone can compute
+    distributed.everyone_is_here(ranks)  # and can compute
     channel = CommandChannel(ranks)
     if rank == 0:
         _lead(loaded, channel, config, str(device), progress)
@@ -119,29 +108,6 @@ def _apply(commands: Commands, engine: Engine) -> None:
         engine.add(row.ticket, row.request)
 
 
-def _classify(error: Exception) -> tuple[int, RankError]:
-    """Exit code and last words for what ended `run_rank`."""
-    if isinstance(error, NevaError):
-        code = EXIT_CONFIG if isinstance(error, ConfigError) else EXIT_INTERNAL
-        return code, RankError(error.reason, error.message, error.retryable)
-    text = f"{type(error).__name__}: {error}".splitlines()[0]
-    if _is_out_of_memory(error):
-        return EXIT_INTERNAL, RankError(Reason.OUT_OF_MEMORY, text, retryable=True)
-    if isinstance(error, dist.DistError) or (
-        isinstance(error, RuntimeError) and ("gloo" in str(error) or "NCCL" in str(error))
-    ):
-        message = f"another rank is gone ({text})"
-        return EXIT_PEER_LOST, RankError(Reason.ENGINE_CRASHED, message, retryable=True)
-    return EXIT_INTERNAL, RankError(Reason.ENGINE_CRASHED, text, retryable=True)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """PyTorch's allocator on the CPU raises a plain RuntimeError."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
-    )
-
-
 def main() -> int:
     """Entry point; the exit code says who is to blame (see `worker.engine.launch`)."""
     die_with_parent()
@@ -156,7 +122,7 @@ def main() -> int:
     try:
         run_rank(config, rank)
     except Exception as error:  # noqa: BLE001  (the process's last handler: say why, then end)
-        code, words = _classify(error)
+        code, words = last_words(error)
         if code == EXIT_INTERNAL:
             traceback.print_exc()
         print(f"engine rank {rank}: {words.reason}: {words.message}", file=sys.stderr, flush=True)

@@ -20,6 +20,8 @@ _GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
 _MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
 _MIX_2 = 0x94D049BB133111EB - (1 << 64)
 
+_FEW_IDS = 1024
+
 
 def step_key(seed: int, row_key: str, step: int) -> int:
     """What a row's random numbers of a step derive from: 64 bits, signed; depends on nothing else.
@@ -87,21 +89,39 @@ def kept_probabilities(
 
     logits: (rows, vocabulary), temperature applied. top_k: (rows,), active when > 0, keeps ties
     with the k-th. top_p: (rows,), active when 0 < p < 1, keeps the smallest set of the likeliest
-    tokens whose mass exceeds p, the crossing one included; the mass is that left by top-k.
-    Returns (rows, vocabulary) float64, each row summing to 1.
+    tokens whose mass exceeds p, the crossing one included, of equals the lowest ids; the mass is
+    that left by top-k. Returns (rows, vocabulary) float64, each row summing to 1.
     """
-    ordered, order = logits.double().sort(dim=-1, descending=True, stable=True)
-    kth_place = (top_k.clamp(1, logits.size(-1)) - 1)[:, None]
-    below_kth = ordered < ordered.gather(-1, kth_place)
-    ordered = ordered.masked_fill(below_kth & (top_k > 0)[:, None], float("-inf"))
-    probabilities = ordered.softmax(dim=-1)
-    mass_before = probabilities.cumsum(dim=-1) - probabilities
-    beyond_p = mass_before > top_p[:, None]
-    beyond_p[:, 0] = False  # the likeliest always stays
-    active = ((top_p > 0) & (top_p < 1))[:, None]
-    probabilities = probabilities.masked_fill(beyond_p & active, 0.0)
-    probabilities = probabilities / probabilities.sum(dim=-1, keepdim=True)
-    return torch.zeros_like(probabilities).scatter(-1, order, probabilities)
+    by_k, by_p = top_k > 0, (top_p > 0) & (top_p < 1)
+    logits = logits.double()
+    if by_k.any():
+        logits[by_k] = _top_k(logits[by_k], top_k[by_k])
+    if by_p.any():
+        logits[by_p] = _top_p(logits[by_p], top_p[by_p])
+    return logits.softmax(dim=-1)
+
+
+def _top_k(logits: torch.Tensor, top_k: torch.Tensor) -> torch.Tensor:
+    """-inf for all below each row's k-th largest; top_k: (rows,), positive."""
+    places = (top_k.clamp_max(logits.size(-1)) - 1)[:, None]
+    largest = logits.topk(int(places.max()) + 1, dim=-1).values
+    return logits.masked_fill(logits < largest.gather(-1, places), float("-inf"))
+
+
+def _top_p(logits: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
+    """-inf for all behind the mass top_p, (rows,), between 0 and 1."""
+    total = logits.logsumexp(dim=-1, keepdim=True)
+    # Sorting a whole vocabulary takes longer than a small model's layers; few ids hold the mass.
+    largest = logits.topk(min(_FEW_IDS, logits.size(-1)), dim=-1).values
+    if bool(((largest - total).exp().sum(dim=-1) <= top_p).any()):
+        largest = logits.sort(dim=-1, descending=True).values
+    mass = (largest - total).exp()
+    num_kept = (mass.cumsum(dim=-1) - mass <= top_p[:, None]).sum(dim=-1, keepdim=True).clamp_min(1)
+    last = largest.gather(-1, num_kept - 1)
+    above, equal = logits > last, logits == last
+    num_equal = num_kept - above.sum(dim=-1, keepdim=True)
+    kept = above | (equal & (equal.cumsum(dim=-1) <= num_equal))
+    return logits.masked_fill(~kept, float("-inf"))
 
 
 def pick(probabilities: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
@@ -116,6 +136,10 @@ def pick(probabilities: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
     in or just cut off matters only if it wins. (Drawing from cumulative sums would move the borders
     of all ids behind it.)
     """
+    if 4 * int(probabilities.count_nonzero()) > probabilities.numel():
+        # Looking numbers up costs more than computing them for ids that can't win.
+        every_id = torch.arange(probabilities.size(1), device=keys.device)
+        return (-uniforms(keys[:, None], every_id).log() / probabilities).argmin(dim=-1)
     rows, ids = probabilities.nonzero(as_tuple=True)
     arrivals = torch.full_like(probabilities, float("inf"))
     arrivals[rows, ids] = -uniforms(keys[rows], ids).log() / probabilities[rows, ids]

@@ -52,6 +52,11 @@ def test_good_resources_pass() -> None:
         ("spec.model.precision", "int4", "spec.model.precision"),
         ("spec.model.tensorParallelSize", 0, "spec.model.tensorParallelSize"),
         ("spec.model.compat", {"colorOrder": "gbr"}, "spec.model.compat.colorOrder"),
+        (
+            "spec.model.quantization",
+            {"enable": True, "algorithm": "fp8", "groupSize": 32},
+            "spec.model.quantization.groupSize",
+        ),
         ("spec.input.prompts", "https://eval/p", "spec.input.prompts"),
         ("spec.input.mediaBasePath", ..., "spec.input.mediaBasePath"),
         ("spec.input.mediaType", "audio", "spec.input.mediaType"),
@@ -241,10 +246,6 @@ def test_every_optional_field_of_a_rule_is_guarded(kind: str, rule: Rule) -> Non
                 assert f"has({read})" in rule.expression, f"{read} in {rule.expression}"
 
 
-def _sizes() -> st.SearchStrategy[Any]:
-    return st.sampled_from([1, 2, 4])
-
-
 @st.composite
 def job_parts(draw: st.DrawFn) -> dict[str, Any]:
     """Specs of right types whose fields may contradict each other; optional ones come and go."""
@@ -256,6 +257,11 @@ def job_parts(draw: st.DrawFn) -> dict[str, Any]:
     model: dict[str, Any] = {"uri": "s3://models/m"}
     maybe(model, "tensorParallelSize", [1, 2, 4])
     maybe(model, "pipelineParallelSize", [1, 2])
+    if draw(st.booleans()):
+        quantization = model["quantization"] = {}
+        maybe(quantization, "enable", [True, False])
+        maybe(quantization, "algorithm", ["awq", "fp8"])
+        maybe(quantization, "groupSize", [32, 64])
     inference: dict[str, Any] = {}
     maybe(inference, "min_tokens_to_generate", [0, 256, 257, 300])
     maybe(inference, "tokens_to_generate", [1, 256, 299, 300])

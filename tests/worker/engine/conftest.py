@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.worker.engine.models import TinyLlava, make_llava
+from tests.worker.engine.models import TinyLlava, make_llava, write_media
 from tests.worker.engine.ranks import RankPool
+from worker.engine.protocol import MediaRef
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -38,3 +39,9 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(models_dir: Path) -> TinyLlava:
     """The model of tests that need just one."""
     return make_llava(models_dir / "common")
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> MediaRef:
+    """Random frames."""
+    return write_media(tmp_path / "video", num_frames=3, seed=1)

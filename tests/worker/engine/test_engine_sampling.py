@@ -87,7 +87,58 @@ def test_top_p_keeps_the_smallest_likeliest_set_that_exceeds_p(
     assert sum(inside) - min(inside) <= top_p + 1e-9
 
 
+def test_of_equal_tokens_at_the_edge_of_top_p_the_lowest_ids_stay() -> None:
+    assert [p > 0 for p in kept([0.0, 1.0, 0.0, 0.0, 0.0, 1.0], 0, 0.7)] == [
+        *(True, True, True, False, False, True)
+    ]
+
+
+def by_sorting(logits: torch.Tensor, top_k: int, top_p: float) -> list[int]:
+    """The ids of one row that stay, by walking down the whole sorted vocabulary."""
+    order = logits.double().sort(descending=True, stable=True).indices.tolist()
+    if top_k:
+        edge = logits[order[min(top_k, len(order)) - 1]]
+        order = [i for i in order if logits[i] >= edge]
+    if not 0 < top_p < 1:
+        return sorted(order)
+    mass, kept_ids = 0.0, []
+    for i, p in zip(order, logits.double()[order].softmax(-1).tolist(), strict=True):
+        if mass > top_p:
+            break
+        kept_ids.append(i)
+        mass += p
+    return sorted(kept_ids)
+
+
+@pytest.mark.parametrize("spread", [0.1, 2.0, 8.0])  # a nucleus of most ids, of some, of few
+def test_a_large_vocabulary_is_cut_as_if_it_were_sorted(spread: float) -> None:
+    generator = torch.Generator().manual_seed(7)
+    logits = (torch.randn((6, 5000), generator=generator) * spread * 8).round() / 8  # with equals
+    logits[:, -5:] = float("-inf")
+    cuts = [(0, 0.0), (40, 0.0), (0, 0.9), (3000, 0.6), (5, 0.99), (0, 0.05)]
+    top_k, top_p = (torch.tensor(column) for column in zip(*cuts, strict=True))
+    found = kept_probabilities(logits, top_k, top_p)
+    assert found.sum(dim=-1).tolist() == pytest.approx([1.0] * 6)
+    for row, (k, p) in enumerate(cuts):
+        wanted = by_sorting(logits[row], k, p)
+        wanted = [i for i in wanted if logits[row, i] > float("-inf")]
+        assert found[row].nonzero()[:, 0].tolist() == wanted
+        expected = logits[row, wanted].double().softmax(-1)
+        assert torch.allclose(found[row, wanted], expected, rtol=1e-12, atol=0)
+
+
 # ---- drawing ----
+
+
+def test_a_draw_does_not_depend_on_how_many_ids_its_neighbours_may_draw() -> None:
+    logits = torch.randn((1, 4000), generator=torch.Generator().manual_seed(3))
+    few = kept_probabilities(logits, torch.tensor([9]), torch.tensor([0.0]))
+    many = logits.double().softmax(dim=-1)
+    keys = torch.tensor([step_key(0, f"row {n}", 0) for n in range(50)])
+    alone = [int(pick(few, key[None])) for key in keys]
+    beside_many = pick(torch.cat((few.expand(50, -1), many.expand(50, -1))), keys.repeat(2))
+    assert beside_many[:50].tolist() == alone
+    assert len(set(alone)) > 4
 
 
 def test_the_random_numbers_are_pinned() -> None:

@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
-from torch import nn
 from torch.nn.functional import linear
 
 from worker.engine.distributed import Ranks
+from worker.engine.quantization.linear import QuantizedLinear
 from worker.engine.quantization.method import Forward, matrices_of
 from worker.engine.quantization.modelopt_api import (
     FP8_DEFAULT_CFG,
@@ -58,11 +58,8 @@ class ModelOpt:
         return outputs, findings
 
 
-class EightBitLinear(nn.Module):
-    """A matrix without bias whose weights and inputs are rounded to 8 bits.
-
-    Called like megatron's layers, see `Int4Linear`.
-    """
+class EightBitLinear(QuantizedLinear):
+    """A matrix whose weights and inputs are rounded to 8 bits."""
 
     factors: torch.Tensor
     weight: torch.Tensor
@@ -70,13 +67,14 @@ class EightBitLinear(nn.Module):
     def __init__(
         self,
         weight: torch.Tensor,
+        bias: torch.Tensor | None,
         findings: MatrixFindings,
         algorithm: EightBits,
         is_split_by_inputs: bool,
         ranks: Ranks,
     ) -> None:
         """weight: this rank's (outputs, inputs); findings: with this rank's factors."""
-        super().__init__()
+        super().__init__(bias, self.group_to_sum_over(is_split_by_inputs, ranks))
         dtype, device = weight.dtype, ranks.device
         factors = findings.factors.to(device)
         wide = scaled(weight.to(device).float(), factors)
@@ -91,15 +89,9 @@ class EightBitLinear(nn.Module):
         self._round_inputs.to(device)
         self.register_buffer("weight", rounding(wide).to(dtype))
         self.register_buffer("factors", factors.to(dtype))
-        self._reduce_over = (
-            ranks.tensor_group if is_split_by_inputs and ranks.tensor_size > 1 else None
-        )
 
-    def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, None]:
-        output = linear(self._round_inputs(inputs * self.factors), self.weight)
-        if self._reduce_over is not None:
-            dist.all_reduce(output, group=self._reduce_over)
-        return output, None
+    def product(self, inputs: torch.Tensor) -> torch.Tensor:
+        return linear(self._round_inputs(inputs * self.factors), self.weight)
 
 
 def _rounding(algorithm: EightBits, per_output: bool) -> Any:

@@ -6,19 +6,18 @@ from typing import Self
 
 import torch
 import torch.distributed as dist
-from torch import nn
 from torch.nn.functional import linear
 
 from worker.engine.distributed import Ranks
 from worker.engine.quantization.int4 import Int4, dequantize, quantize
+from worker.engine.quantization.linear import QuantizedLinear
 from worker.engine.quantization.scale_search import scaled
 
 
-class Int4Linear(nn.Module):
-    """A matrix without bias, kept in 4 bits and widened at each call.
+class Int4Linear(QuantizedLinear):
+    """A matrix kept in 4 bits and widened at each call.
 
-    It is called like megatron's layers: input (…, inputs on this rank), and the result is
-    (output, None). Widening costs time and saves memory: at no time is more than one matrix wide.
+    Widening costs time and saves memory: at no time is more than one matrix wide.
     """
 
     codes: torch.Tensor
@@ -27,20 +26,24 @@ class Int4Linear(nn.Module):
     factors: torch.Tensor
 
     def __init__(
-        self, weight: Int4, factors: torch.Tensor, reduce_over: dist.ProcessGroup | None
+        self,
+        weight: Int4,
+        factors: torch.Tensor,
+        bias: torch.Tensor | None = None,
+        reduce_over: dist.ProcessGroup | None = None,
     ) -> None:
-        """factors: (inputs,); reduce_over: ranks whose outputs are parts of a sum."""
-        super().__init__()
+        """factors: (inputs,)"""
+        super().__init__(bias, reduce_over)
         self.register_buffer("codes", weight.codes)
         self.register_buffer("steps", weight.steps)
         self.register_buffer("zeros", weight.zeros)
         self.register_buffer("factors", factors)
-        self._reduce_over = reduce_over
 
     @classmethod
     def of(
         cls,
         weight: torch.Tensor,
+        bias: torch.Tensor | None,
         factors: torch.Tensor,
         group_size: int,
         is_split_by_inputs: bool,
@@ -52,12 +55,10 @@ class Int4Linear(nn.Module):
         return cls(
             quantize(wide, group_size, weight.dtype),
             factors.to(weight.dtype),
-            ranks.tensor_group if is_split_by_inputs and ranks.tensor_size > 1 else None,
+            bias,
+            cls.group_to_sum_over(is_split_by_inputs, ranks),
         )
 
-    def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, None]:
+    def product(self, inputs: torch.Tensor) -> torch.Tensor:
         weight = dequantize(Int4(self.codes, self.steps, self.zeros))
-        output = linear(inputs * self.factors, weight)
-        if self._reduce_over is not None:
-            dist.all_reduce(output, group=self._reduce_over)
-        return output, None
+        return linear(inputs * self.factors, weight)

@@ -40,31 +40,35 @@ def quantize_layers(
         for parent in (layer.self_attention, layer.mlp):
             for name in MATRICES:
                 if hasattr(parent, name):
-                    weight = getattr(parent, name).weight.data
                     found = findings[number, name]
                     mine = _of_rank(found, name, shape, ranks)
-                    setattr(parent, name, _quantized(weight, mine, name, config, ranks))
+                    module = getattr(parent, name)
+                    setattr(parent, name, _quantized(module, mine, name, config, ranks))
 
 
 def _quantized(
-    weight: torch.Tensor,
+    module: Any,
     findings: MatrixFindings,
     name: str,
     config: QuantizationConfig,
     ranks: Ranks,
 ) -> nn.Module:
+    weight = module.weight.data
+    bias = module.bias.data if module.bias is not None else None
     is_split_by_inputs = name in _SPLIT_BY_INPUTS
     if config.algorithm != "awq":
         # Here, because it needs a package that is not always there.
         from worker.engine.quantization.eight_bits import EightBitLinear
 
-        return EightBitLinear(weight, findings, config.algorithm, is_split_by_inputs, ranks)
+        return EightBitLinear(weight, bias, findings, config.algorithm, is_split_by_inputs, ranks)
     if weight.size(1) % config.group_size:
         raise ConfigError(
             f"model.quantization.groupSize {config.group_size} does not divide the inputs of "
             f"{name} (K = {weight.size(1)} on each of {ranks.tensor_size} ranks)"
         )
-    return Int4Linear.of(weight, findings.factors, config.group_size, is_split_by_inputs, ranks)
+    return Int4Linear.of(
+        weight, bias, findings.factors, config.group_size, is_split_by_inputs, ranks
+    )
 
 
 def _of_rank(

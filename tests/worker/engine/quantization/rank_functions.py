@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 
 from neva.local_model import LocalModel
+from neva.rank_split import stage_of
 from tests.worker.engine.rank_functions import Setup, engine_for
 from worker.checkpoint.open import open_checkpoint
 from worker.engine.attention import RotaryTable
@@ -73,8 +74,9 @@ def distance_from_modelopt(
 
     with open_checkpoint(LocalModel(model_dir)) as checkpoint:
         shape = replace(checkpoint.shape.language, num_layers=1)
-        gpt: Any = build_gpt_model(shape, 1, torch.float32)
-        load_language_model(gpt, checkpoint.weights, shape, 0, 1)
+        whole = stage_of(1, 0, 1)
+        gpt: Any = build_gpt_model(shape, 1, torch.float32, whole)
+        load_language_model(gpt, checkpoint.weights, shape, 0, 1, whole)
     weights = {name: module.weight.clone() for name, module in matrices_of(gpt).items()}
     generator = torch.Generator().manual_seed(1)
     seen, new = (torch.randn(64, 1, shape.hidden_size, generator=generator) for _ in range(2))
@@ -83,12 +85,13 @@ def distance_from_modelopt(
     )
 
     def forward() -> list[torch.Tensor]:
-        return [run_layers(gpt.decoder, seen, CausalContext(rotary, seen), Progress())]
+        # A copy: the layers overwrite what they are given.
+        return [run_layers(gpt.decoder, seen.clone(), CausalContext(rotary, seen), Progress())]
 
     _, findings = ModelOpt(algorithm).look_at(gpt, 64, forward)
     distances = {}
     for name, module in matrices_of(gpt).items():
-        ours = EightBitLinear(weights[name], findings[name], algorithm, False, ranks)
+        ours = EightBitLinear(weights[name], None, findings[name], algorithm, False, ranks)
         inputs = new.repeat(1, 1, 4)[..., : weights[name].size(1)]
         found, theirs, exact = ours(inputs)[0], module(inputs)[0], inputs @ weights[name].T
         distances[name] = tuple(

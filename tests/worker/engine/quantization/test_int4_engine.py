@@ -12,16 +12,14 @@ import pytest
 from neva.local_model import LocalModel
 from neva.rank_split import stage_of
 from tests.support.jobs import DEMO_MODEL
+from tests.worker.engine.models import make_llava
 from tests.worker.engine.quantization.conftest import (
     Case,
     largest_difference,
     logits_and_answers,
     require_slices,
 )
-from tests.worker.engine.quantization.rank_functions import (
-    calibration_of,
-    layer_bytes,
-)
+from tests.worker.engine.quantization.rank_functions import calibration_of, layer_bytes
 from tests.worker.engine.rank_functions import Setup, generate
 from tests.worker.engine.ranks import RankPool, same_on_all
 from worker.checkpoint.inspection import int4_bytes, rank_parameters
@@ -90,6 +88,27 @@ def test_ranks_hold_slices_of_what_one_rank_holds(
     calibrated: Calibrated, single: RankPool, pool: RankPool
 ) -> None:
     require_slices(calibrated.setup, single, pool)
+
+
+@pytest.mark.parametrize("pool", [2], indirect=True)
+def test_biases_stay_as_they_are(
+    case: Case, single: RankPool, pool: RankPool, tmp_path: Path
+) -> None:
+    biased = make_llava(tmp_path / "model", attention_bias=True, mlp_bias=True)
+    case = Case(biased.directory, tmp_path, case.requests)
+    ((data, _),) = single.run(calibration_of, case.model_dir, case.prompts, "awq", 8)
+    (tmp_path / "awq").write_bytes(data)
+    quantization = QuantizationConfig("awq", 8, tmp_path / "awq")
+    setup = Setup(case.model_dir, quantization=quantization)
+    exact, _ = logits_and_answers(single, Setup(case.model_dir), case)
+    one, answers = logits_and_answers(single, setup, case)
+    two, answers_of_two = logits_and_answers(pool, setup, case)
+    for found, wanted in zip(one, exact, strict=True):
+        distance = float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
+        print(f"{distance:.3f} from the model as it is")
+        assert 0.01 < distance < 0.3
+    assert largest_difference(one, two) <= MAX_LOGIT_DIFFERENCE
+    assert same_on_all(answers_of_two) == answers[0]
 
 
 def test_the_search_lowers_the_error_of_the_matrices(calibrated: Calibrated) -> None:

@@ -5,8 +5,8 @@ import torch
 
 from neva.errors import ConfigError, NevaError
 from neva.reasons import Reason
+from worker.engine.last_words import last_words
 from worker.engine.launch import EXIT_CONFIG, EXIT_INTERNAL, EXIT_PEER_LOST
-from worker.engine.rank import _classify
 
 
 def allocate_too_much() -> Exception:
@@ -27,10 +27,10 @@ def allocate_too_much() -> Exception:
         (RuntimeError("a bug"), EXIT_INTERNAL, Reason.ENGINE_CRASHED, True),
     ],
 )
-def test_what_ends_a_rank_is_told_apart_in_one_line(
+def test_what_ends_a_process_is_told_apart_in_one_line(
     error: Exception, code: int, reason: str, retryable: bool
 ) -> None:
-    found, words = _classify(error)
+    found, words = last_words(error)
     assert (found, words.reason, words.retryable) == (code, reason, retryable)
     assert words.message
     assert "\n" not in words.message
