@@ -76,9 +76,11 @@ layers: $(INSTALLED)
 
 # Of the operator suite a sample only. Without KUBECONFIG, which would hand the tests a real
 # cluster: the emulator does here.
+# A short folder: the path of a Unix socket has 103 bytes. It stays when something failed.
 pytest: $(INSTALLED) $(SMOLLM2)
-	env -u KUBECONFIG $(BIN)/python -m pytest -m "not operator and not cluster" \
-		--numprocesses 2 --dist loadfile $(PYTEST_ARGS)
+	folder=$$(mktemp -d /tmp/nv-XXXXXX) && env -u KUBECONFIG $(BIN)/python -m pytest \
+		-m "not operator and not cluster" --numprocesses 2 --dist loadfile \
+		--basetemp $$folder/t $(PYTEST_ARGS) && rm -rf $$folder
 
 # A language model with real weights through .nemo and two ranks, against transformers.
 test-smollm2: $(INSTALLED) $(SMOLLM2)
