@@ -53,9 +53,10 @@ class CalibrationProcess:
         if self._process is None:
             if not file.exists() and (known := self._ledger.read_calibration()) is not None:
                 file.write_bytes(known)
-            if not file.exists():
-                self._start(config_file)
-            return file.exists()
+            if file.exists():
+                return True
+            self._start(config_file)
+            return False
         code = self._process.poll()
         if code is None:  # it is waited for even when it is done: it holds memory on the GPU
             self._end_if_stalled(self._process)
