@@ -30,6 +30,9 @@ class Http:
         self._session.trust_env = False
         self._session.headers["Authorization"] = f"Bearer {user}"
 
+    def is_gone(self, path: str) -> bool:
+        return self.call("GET", path)[0] == 404
+
     def call(
         self, method: str, path: str, body: object = None, content_type: str = "application/json"
     ) -> tuple[int, Any]:

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 
 import kubernetes
@@ -60,14 +59,6 @@ class Kubectl:
 @pytest.fixture
 def kubectl(emulated_cluster: Cluster, tmp_path: Path) -> Kubectl:
     return Kubectl(emulated_cluster, tmp_path)
-
-
-@pytest.fixture
-def http(emulated_cluster: Cluster) -> Iterator[Http]:
-    assert emulated_cluster.emulator is not None
-    client = Http(emulated_cluster.emulator.url)
-    yield client
-    client.close()
 
 
 def test_kubectl_applies_shows_and_deletes_a_job(kubectl: Kubectl, http: Http) -> None:

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
-
 from tests.controller.crd.specs import JOB
-from tests.kube.fixtures import Cluster
 from tests.kube.http import (
     CONFIG_MAPS,
     JOBS,
@@ -23,18 +18,6 @@ from tests.kube.http import (
 from tests.kube.waiting import eventually
 
 
-@pytest.fixture
-def http(emulated_cluster: Cluster) -> Iterator[Http]:
-    assert emulated_cluster.emulator is not None
-    client = Http(emulated_cluster.emulator.url)
-    yield client
-    client.close()
-
-
-def is_gone(http: Http, path: str) -> bool:
-    return http.call("GET", path)[0] == 404
-
-
 def test_a_finalizer_holds_an_object_until_it_is_taken_off(http: Http) -> None:
     job = {**JOB, "metadata": {"name": "kitchen", "finalizers": ["neva-batch.dev/cleanup"]}}
     http.create(VNJS, job)
@@ -43,7 +26,7 @@ def test_a_finalizer_holds_an_object_until_it_is_taken_off(http: Http) -> None:
     held = http.get(path)
     assert held["metadata"]["deletionTimestamp"]
     http.good("PATCH", path, {"metadata": {"finalizers": None}}, content_type=MERGE)
-    assert is_gone(http, path)
+    assert http.is_gone(path)
 
 
 def test_children_go_with_their_owner(http: Http) -> None:
@@ -51,8 +34,8 @@ def test_children_go_with_their_owner(http: Http) -> None:
     child = http.create(JOBS, owned_by(batch_job("child"), owner))
     http.create(PODS, owned_by(pod("grandchild"), child))
     http.good("DELETE", f"{CONFIG_MAPS}/owner")
-    eventually(lambda: is_gone(http, f"{JOBS}/child"), "the child's end")
-    eventually(lambda: is_gone(http, f"{PODS}/grandchild"), "the grandchild's end")
+    eventually(lambda: http.is_gone(f"{JOBS}/child"), "the child's end")
+    eventually(lambda: http.is_gone(f"{PODS}/grandchild"), "the grandchild's end")
 
 
 def test_foreground_deletion_waits_for_the_children(http: Http) -> None:
@@ -68,14 +51,14 @@ def test_foreground_deletion_waits_for_the_children(http: Http) -> None:
     assert http.get(f"{CONFIG_MAPS}/owner")["metadata"]["finalizers"] == ["foregroundDeletion"]
     release = {"metadata": {"finalizers": None}}
     http.call("PATCH", f"{CONFIG_MAPS}/child", release, MERGE)
-    eventually(lambda: is_gone(http, f"{CONFIG_MAPS}/owner"), "the owner's end")
+    eventually(lambda: http.is_gone(f"{CONFIG_MAPS}/owner"), "the owner's end")
 
 
 def test_orphans_stay(http: Http) -> None:
     owner = http.create(CONFIG_MAPS, config_map("owner"))
     http.create(CONFIG_MAPS, owned_by(config_map("child"), owner))
     http.good("DELETE", f"{CONFIG_MAPS}/owner?propagationPolicy=Orphan")
-    eventually(lambda: is_gone(http, f"{CONFIG_MAPS}/owner"), "the owner's end")
+    eventually(lambda: http.is_gone(f"{CONFIG_MAPS}/owner"), "the owner's end")
     assert "ownerReferences" not in http.get(f"{CONFIG_MAPS}/child")["metadata"]
 
 
@@ -83,15 +66,15 @@ def test_a_child_of_an_owner_that_is_gone_is_collected(http: Http) -> None:
     owner = http.create(CONFIG_MAPS, config_map("owner"))
     http.good("DELETE", f"{CONFIG_MAPS}/owner")
     http.create(CONFIG_MAPS, owned_by(config_map("late"), owner))
-    eventually(lambda: is_gone(http, f"{CONFIG_MAPS}/late"), "its end")
+    eventually(lambda: http.is_gone(f"{CONFIG_MAPS}/late"), "its end")
 
 
 def test_a_namespace_goes_with_everything_in_it(http: Http) -> None:
     http.create("/api/v1/namespaces", {"metadata": {"name": "n"}})
     http.create(CONFIG_MAPS.replace("default", "n"), config_map("a"))
     http.good("DELETE", "/api/v1/namespaces/n")
-    eventually(lambda: is_gone(http, "/api/v1/namespaces/n"), "the namespace's end")
-    assert is_gone(http, f"{CONFIG_MAPS.replace('default', 'n')}/a")
+    eventually(lambda: http.is_gone("/api/v1/namespaces/n"), "the namespace's end")
+    assert http.is_gone(f"{CONFIG_MAPS.replace('default', 'n')}/a")
 
 
 def test_a_delete_of_another_uid_conflicts(http: Http) -> None:

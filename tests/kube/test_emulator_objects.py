@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
-
 from tests.controller.crd.specs import JOB, changed
-from tests.kube.fixtures import Cluster
 from tests.kube.http import (
     CONFIG_MAPS,
     JOBS,
@@ -22,19 +17,6 @@ from tests.kube.http import (
     pod,
 )
 from tests.kube.waiting import eventually
-
-
-@pytest.fixture
-def http(emulated_cluster: Cluster) -> Iterator[Http]:
-    assert emulated_cluster.emulator is not None
-    client = Http(emulated_cluster.emulator.url)
-    yield client
-    client.close()
-
-
-def is_gone(http: Http, path: str) -> bool:
-    return http.call("GET", path)[0] == 404
-
 
 # Metadata
 
@@ -128,7 +110,7 @@ def test_a_strategic_patch_merges_lists_by_key_but_not_of_custom_resources(http:
 
 def test_dry_run_says_what_would_be_and_does_nothing(http: Http) -> None:
     assert http.good("POST", f"{VNJS}?dryRun=All", JOB)["spec"]["shards"] == {"maxRows": 64}
-    assert is_gone(http, f"{VNJS}/kitchen")
+    assert http.is_gone(f"{VNJS}/kitchen")
     bad = changed(JOB, "spec.model.precision", "int4")
     assert http.call("POST", f"{VNJS}?dryRun=All", bad)[0] == 422
 
@@ -317,4 +299,4 @@ def test_a_definition_that_is_posted_is_served(http: Http) -> None:
     resources = http.get("/apis/example.com/v1")["resources"]
     assert [entry["name"] for entry in resources] == ["widgets"]
     http.good("DELETE", f"{definitions}/widgets.example.com")
-    eventually(lambda: is_gone(http, widgets), "the definition's end")
+    eventually(lambda: http.is_gone(widgets), "the definition's end")
