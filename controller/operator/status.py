@@ -164,9 +164,7 @@ def _essence(status: Mapping[str, Any]) -> dict[str, Any]:
     return steady
 
 
-def transition_event(
-    job: JobSeen, new: Mapping[str, Any], reasons_of_failure: Iterable[str] = ()
-) -> TellEvent | None:
+def transition_event(job: JobSeen, new: Mapping[str, Any]) -> TellEvent | None:
     """The event of the step from the written status to `new`; None when it is no transition."""
     before, after = headline(job.status), headline(new)
     if after is None or (before is not None and before[:2] == after[:2]):

@@ -49,20 +49,7 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
     return rotated
 
 
-class SegmentContext:
-    """A segment of one forward pass. Subclasses say what its tokens attend to."""
-
-    def attend(
-        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
-    ) -> torch.Tensor:
-        """query: (rows, heads, tokens, dim); key, value: (rows, kv_heads, tokens, dim), unrotated.
-
-        Returns (rows, heads, tokens, dim).
-        """
-        raise NotImplementedError
-
-
-class PrefixContext(SegmentContext):
+class PrefixContext:
     """The next positions of some prefixes, all at the same places: causal over what is there.
 
     Padding at the end needs no mask, since nothing before it sees it.
@@ -92,6 +79,10 @@ class PrefixContext(SegmentContext):
     def attend(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
     ) -> torch.Tensor:
+        """query: (rows, heads, tokens, dim); key, value: (rows, kv_heads, tokens, dim), unrotated.
+
+        Returns (rows, heads, tokens, dim).
+        """
         query, key = rotate(query, self._cos, self._sin), self.store(layer, key, value)
         if self._mask is None:
             return scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
@@ -107,7 +98,7 @@ class PrefixContext(SegmentContext):
         return key
 
 
-class RowContext(SegmentContext):
+class RowContext:
     """The rows' own next positions: the first ones of a prompt's own part, or one new token a row.
 
     A row attends to its prefix and, causally, to its own tokens. The rows that share a prefix are
@@ -145,6 +136,10 @@ class RowContext(SegmentContext):
     def attend(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
     ) -> torch.Tensor:
+        """query: (rows, heads, tokens, dim); key, value: (rows, kv_heads, tokens, dim), unrotated.
+
+        Returns (rows, heads, tokens, dim).
+        """
         query = rotate(query, self._cos, self._sin)
         key = rotate(key, self._cos, self._sin)
         if self._append_to is None:
