@@ -57,7 +57,7 @@ class Reconciler:
         grace_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        # Not the manifest itself: its row ids would fill a controller of many runs.
+        # Not the manifest itself: its digests would fill a controller of many runs.
         self._run_id = manifest.run_id
         self._num_rows, self._num_rejected = manifest.num_rows, manifest.num_rejected
         self._num_shards = len(manifest.shards)
@@ -67,7 +67,7 @@ class Reconciler:
         self._leases = leases
         self._grace_s = grace_s
         self._clock = clock
-        self._open = {plan.number: len(plan.row_ids) for plan in manifest.shards}
+        self._open = {plan.number: plan.num_rows for plan in manifest.shards}
         self._enqueued_at_s: dict[int, float] = {}
         self._waiting_at_s = float("-inf")
         self._num_committed = self._num_failed = 0

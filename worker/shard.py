@@ -68,12 +68,13 @@ class ShardWorker:
             return Outcome.NOTHING_TO_DO
         self._catch_up_releases()
         rows = self.ledger.read_shard(plan)
+        row_ids = [row.row_id for row in rows]
         while True:
             state = self.ledger.shard_state(plan.number)
             if state.committed:
                 return Outcome.NOTHING_TO_DO
             past = self.ledger.past_attempts(plan.number, state)
-            attempt = plan_attempt(plan.row_ids, past, self.max_attempts)
+            attempt = plan_attempt(row_ids, past, self.max_attempts)
             claim_id = uuid.uuid4().hex
             claim = Claim(attempt.number, self.config.worker_id, claim_id, list(attempt.window))
             if not self.ledger.claim(plan.number, claim):
@@ -144,8 +145,9 @@ class ShardWorker:
     ) -> bool:
         # Read after the claim, so that nothing an earlier attempt managed to write is missed.
         state = self.ledger.shard_state(plan.number)
+        row_ids = [row.row_id for row in rows]
         refs = [ref for number in state.attempts for ref in state.parts.get(number, ())]
-        finished = select_rows(self.ledger.read_parts(refs), plan.row_ids)
+        finished = select_rows(self.ledger.read_parts(refs), row_ids)
         heartbeat.num_done = len(finished)
         heartbeat.num_failed = sum(row.failed for row in finished.values())
 
@@ -169,8 +171,8 @@ class ShardWorker:
         missing = [row for row in rows if row.row_id in window]
         self.answerer.answer(missing, attempt.number, finish, tick)
         writer.flush()
-        finished = select_rows([*finished.values(), *writer.rows], plan.row_ids)
-        if len(finished) < len(plan.row_ids):
+        finished = select_rows([*finished.values(), *writer.rows], row_ids)
+        if len(finished) < len(rows):
             return False
         # Lost or won, the shard is done: one commit exists.
         self.ledger.commit(

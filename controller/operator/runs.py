@@ -1,6 +1,6 @@
 """The runs in ledger and queue, as the operator looks at them: one `Reconciler` per job at work.
 
-Holds no truth: a new operator reads everything again. The manifest's row ids are not kept.
+Holds no truth: a new operator reads everything again. The manifest is not kept.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Names of everything under a run's output prefix. The only place that spells them.
 
-manifest.json                            written once: row ids, shard plan, digests
+manifest.json                            written once: the plan and digests of all shards
 calibration.safetensors                  written once: what a quantized model is rounded by
 rejected.jsonl                           rows refused before any worker started
 shards/00012/input.jsonl                 the rows, grouped by media, then in input order

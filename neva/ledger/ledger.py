@@ -12,7 +12,7 @@ touch is `neva.ledger.attempts`; deciding what to enqueue is the controller's.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 
 from neva.ledger import layout
@@ -27,6 +27,7 @@ from neva.ledger.records import (
     Release,
     ShardPlan,
     ShardRow,
+    ids_sha256,
 )
 from neva.store.base import AlreadyExists, NotFound, Store, put_if_absent_or_same
 
@@ -94,10 +95,15 @@ class Ledger:
     # One shard
 
     def write_shard(self, number: int, rows: Sequence[ShardRow]) -> ShardPlan:
-        """Write a shard's rows. They count only once a manifest names their digest."""
+        """Write a shard's rows. They count only once a manifest names their digest.
+
+        Args:
+            rows: in any order, which is the order in which they will be worked on.
+        """
         data = b"".join(row.to_json() + b"\n" for row in rows)
         self.store.put(layout.shard_input(number), data)
-        return ShardPlan(number, [row.row_id for row in rows], hashlib.sha256(data).hexdigest())
+        ordered = sorted(rows, key=lambda row: row.seq)
+        return ShardPlan(number, len(rows), hashlib.sha256(data).hexdigest(), ids_sha256(ordered))
 
     def read_shard(self, plan: ShardPlan) -> list[ShardRow]:
         """A shard's rows. Raises LedgerCorrupt when they are not the ones the manifest fixed."""
@@ -200,17 +206,25 @@ class Ledger:
             LedgerCorrupt: they are not the manifest's rows, or not what was committed.
         """
         commit = self.read_commit(plan.number)
-        rows = select_rows(self.read_parts(commit.parts), plan.row_ids)
-        where = layout.commit(plan.number)
-        missing = set(plan.row_ids) - rows.keys()
-        if missing:
-            raise LedgerCorrupt(
-                f"{where}: no answer for {len(missing)} rows: {sorted(missing)[:5]}"
-            )
+        rows: dict[str, FinishedRow] = {}
+        for row in self.read_parts(commit.parts):
+            rows.setdefault(row.row_id, row)  # the first written wins
         ordered = sorted(rows.values(), key=lambda row: row.seq)
+        if ids_sha256(ordered) != plan.ids_sha256:
+            raise self._other_rows(plan, rows.keys())
         if rows_sha256(ordered) != commit.sha256:
+            where = layout.commit(plan.number)
             raise LedgerCorrupt(f"{where}: its parts hold other rows than were committed")
         return ordered
+
+    def _other_rows(self, plan: ShardPlan, found: Set[str]) -> LedgerCorrupt:
+        where = layout.commit(plan.number)
+        missing = {row.row_id for row in self.read_shard(plan)} - found
+        if missing:
+            return LedgerCorrupt(
+                f"{where}: no answer for {len(missing)} rows: {sorted(missing)[:5]}"
+            )
+        return LedgerCorrupt(f"{where}: its rows are not those that {layout.MANIFEST} fixed")
 
 
 def select_rows(rows: Iterable[FinishedRow], row_ids: Iterable[str]) -> dict[str, FinishedRow]:

@@ -6,6 +6,8 @@ A reader ignores keys it doesn't know, so that a later version may add some.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -54,11 +56,15 @@ class ShardRow(_Record):
 
 @dataclass(frozen=True, slots=True)
 class ShardPlan(_Record):
-    """One shard as the manifest fixes it."""
+    """One shard as the manifest fixes it: in digests, so that a manifest stays small.
+
+    The row ids themselves stand in the shard's input, which only who works on the shard reads.
+    """
 
     number: int
-    row_ids: list[str]
+    num_rows: int
     input_sha256: str
+    ids_sha256: str  # see ids_sha256() below
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +148,20 @@ class FinishedRow(_Record):
     @property
     def failed(self) -> bool:
         return self.error is not None
+
+
+def ids_sha256(rows: Iterable[ShardRow | FinishedRow]) -> str:
+    """Digest of which rows these are and where they stand in the output; not of their content.
+
+    The merge compares it with the manifest's, so that it need not read shard inputs again.
+
+    Args:
+        rows: in ascending `seq`.
+    """
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(orjson.dumps((row.seq, row.row_id)) + b"\n")
+    return digest.hexdigest()
 
 
 def error_line(

@@ -63,7 +63,7 @@ class Bench:
             FinishedRow(
                 n, row_id, None if n < failed else {}, {"reason": "x"} if n < failed else None
             )
-            for n, row_id in enumerate(self.manifest.shards[shard].row_ids)
+            for n, row_id in enumerate((str(2 * shard), str(2 * shard + 1)))
         ]
         part = self.ledger.write_part(shard, 1, 1, rows)
         self.ledger.commit(shard, 1, [part], rows)

@@ -33,7 +33,8 @@ def write_run(folder: Path) -> tuple[Ledger, Manifest]:
 
 
 def commit(ledger: Ledger, manifest: Manifest, shard: int) -> None:
-    rows = [FinishedRow(n, name, {}, None) for n, name in enumerate(manifest.shards[shard].row_ids)]
+    plan = manifest.shards[shard]
+    rows = [FinishedRow(row.seq, row.row_id, {}, None) for row in ledger.read_shard(plan)]
     part = ledger.write_part(shard, 1, 1, rows)
     ledger.commit(shard, 1, [part], rows)
 

@@ -117,6 +117,30 @@ def test_a_commit_without_all_rows_of_the_manifest_is_corrupt(ledger: Ledger) ->
         ledger.committed_rows(plan)
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        FinishedRow(3, "8", {}, None),  # right id, wrong place in the output
+        FinishedRow(3, "9", {}, None),  # nobody asked for it
+    ],
+)
+def test_rows_that_the_manifest_did_not_fix_are_corrupt(ledger: Ledger, row: FinishedRow) -> None:
+    plan = ledger.write_shard(0, ROWS)
+    rows = [finished(ROWS[0]), finished(ROWS[1]) if row.row_id == "9" else row]
+    rows += [row] if row.row_id == "9" else []
+    part = ledger.write_part(0, 1, 1, rows)
+    ledger.commit(0, 1, [part], rows)
+    with pytest.raises(LedgerCorrupt, match=r"not those that manifest\.json fixed"):
+        ledger.committed_rows(plan)
+
+
+def test_a_manifest_does_not_grow_with_the_length_of_row_ids(ledger: Ledger) -> None:
+    rows = [ShardRow(n, n + 1, f"{n}" * 1000, "?", "a.mp4", {}) for n in range(64)]
+    plan = ledger.write_shard(0, rows)
+    assert plan.num_rows == 64
+    assert len(plan.to_json()) < 250
+
+
 def test_parts_that_changed_after_the_commit_are_corrupt(ledger: Ledger, store: Store) -> None:
     plan = ledger.write_shard(0, ROWS)
     rows = [finished(row) for row in ROWS]
