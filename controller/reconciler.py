@@ -106,7 +106,8 @@ class Reconciler:
         if started_s < self._next_listing_s:
             return
         for shard in self._ledger.committed_shards() & self._open.keys():
-            self._num_committed += self._open.pop(shard)
+            # Read first: a store that fails here must not cost the count.
             self._num_failed += self._ledger.read_commit(shard).num_failed
+            self._num_committed += self._open.pop(shard)
         took_s = self._clock() - started_s
         self._next_listing_s = self._clock() + took_s / _LISTING_SHARE

@@ -77,6 +77,11 @@ class Leases:
                     leases[number] = Lease.decode(value.decode())
         return leases
 
+    def take(self, shard: int, lease: Lease) -> bool:
+        """Take the lease if nobody has it, whatever their attempt. False: somebody has."""
+        value = lease.encode()
+        return bool(self._client.set(self._key(shard), value, px=self._ttl_ms, nx=True))
+
     def beat(self, shard: int, lease: Lease) -> bool | None:
         """Take or renew. True: renewed; None: it had expired and is taken again; False: lost.
 

@@ -76,7 +76,7 @@ class Heartbeat:
         self._alive_s = time.monotonic()
 
     def __enter__(self) -> Self:
-        self._beat(is_first=True)
+        self._beat()
         self._thread.start()
         return self
 
@@ -103,7 +103,7 @@ class Heartbeat:
                 self._sign_of_life()
             self._beat()
 
-    def _beat(self, is_first: bool = False) -> None:
+    def _beat(self) -> None:
         lease = Lease(self._attempt, self.num_done, self.num_failed)
         try:
             kept = self._leases.beat(self._shard, lease)
@@ -115,7 +115,7 @@ class Heartbeat:
             return
         if kept is False:
             self._lost.set()
-        elif self._must_ask or (kept is None and not is_first):
+        elif self._must_ask or kept is None:
             self._ask_ledger()
 
     def _ask_ledger(self) -> None:

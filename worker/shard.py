@@ -16,7 +16,7 @@ import redis
 import structlog
 
 from neva.errors import NevaError
-from neva.lease import Leases
+from neva.lease import Lease, Leases
 from neva.ledger import Claim, FinishedRow, Ledger, Release, ShardPlan, ShardRow, select_rows
 from neva.ledger.attempts import AttemptPlan, plan_attempt
 from neva.reasons import Reason
@@ -55,6 +55,8 @@ class ShardWorker:
     max_attempts: int
     # Orderly ends that could not be written down yet, by shard and attempt.
     unreleased: dict[tuple[int, int], Release] = field(default_factory=dict)
+    # Claims that failed, but may have been made all the same, and their orderly ends.
+    unsure: dict[tuple[int, int], tuple[Claim, Release]] = field(default_factory=dict)
     sleep: Callable[[float], None] = time.sleep
 
     def run(self, plan: ShardPlan, delivery_tag: str | None) -> Outcome:
@@ -75,9 +77,7 @@ class ShardWorker:
                 return Outcome.NOTHING_TO_DO
             past = self.ledger.past_attempts(plan.number, state)
             attempt = plan_attempt(row_ids, past, self.max_attempts)
-            claim_id = uuid.uuid4().hex
-            claim = Claim(attempt.number, self.config.worker_id, claim_id, list(attempt.window))
-            if not self.ledger.claim(plan.number, claim):
+            if not self._claim(plan.number, attempt):
                 return Outcome.NOTHING_TO_DO
             structlog.contextvars.bind_contextvars(shard=plan.number, attempt=attempt.number)
             try:
@@ -92,6 +92,27 @@ class ShardWorker:
             if committed:
                 return Outcome.COMMITTED
 
+    def _claim(self, shard: int, attempt: AttemptPlan) -> bool:
+        """Take lease and attempt number; False when somebody else has one of them.
+
+        The lease first: of many copies of one message at once, one makes an attempt. Attempts
+        that never came to work would be taken for deaths by whoever looks at the ledger then.
+        """
+        if not self.leases.take(shard, Lease(attempt.number, 0, 0)):
+            return False
+        claim_id = uuid.uuid4().hex
+        claim = Claim(attempt.number, self.config.worker_id, claim_id, list(attempt.window))
+        claimed = False
+        try:
+            claimed = self.ledger.claim(shard, claim)
+        except NevaError as error:
+            self.unsure[shard, attempt.number] = claim, _orderly_end(error)
+            raise
+        finally:
+            if not claimed:
+                self.leases.release(shard, attempt.number)
+        return claimed
+
     def _attempt(
         self,
         plan: ShardPlan,
@@ -101,17 +122,13 @@ class ShardWorker:
     ) -> bool:
         """One attempt. True when the shard is committed, False when rows are left for the next."""
 
-        def superseded() -> bool:
-            state = self.ledger.shard_state(plan.number)
-            return state.committed or max(state.attempts) > attempt.number
-
         heartbeat = Heartbeat(
             self.leases,
             self.client,
             plan.number,
             attempt.number,
             delivery_tag,
-            superseded,
+            lambda: self.ledger.is_superseded(plan.number, attempt.number),
             self.settings.heartbeat_s,
             self.settings.stall_s,
             lambda: self.config.still_working_on(plan.number),
@@ -130,9 +147,7 @@ class ShardWorker:
             except LeaseLost:
                 raise
             except NevaError as error:
-                # An orderly end for a reason outside the rows: they are not to blame.
-                release = Release(str(error.reason), error.message, counts=False)
-                self._give_back(plan.number, attempt.number, writer, release)
+                self._give_back(plan.number, attempt.number, writer, _orderly_end(error))
                 raise
 
     def _answer_window(
@@ -144,9 +159,8 @@ class ShardWorker:
         writer: PartWriter,
     ) -> bool:
         # Read after the claim, so that nothing an earlier attempt managed to write is missed.
-        state = self.ledger.shard_state(plan.number)
         row_ids = [row.row_id for row in rows]
-        refs = [ref for number in state.attempts for ref in state.parts.get(number, ())]
+        refs = self.ledger.parts_before(plan.number, attempt.number)
         finished = select_rows(self.ledger.read_parts(refs), row_ids)
         heartbeat.num_done = len(finished)
         heartbeat.num_failed = sum(row.failed for row in finished.values())
@@ -156,11 +170,14 @@ class ShardWorker:
             heartbeat.num_done += 1
             heartbeat.num_failed += row.failed
 
+        def stop_if_lost() -> None:
+            if heartbeat.lost:
+                raise LeaseLost(f"a later attempt has shard {plan.number}")
+
         def tick() -> None:
             heartbeat.alive()
             writer.flush_if_due()
-            if heartbeat.lost:
-                raise LeaseLost(f"a later attempt has shard {plan.number}")
+            stop_if_lost()
             if self.config.draining:
                 raise Interrupted("the worker is draining")
 
@@ -174,6 +191,7 @@ class ShardWorker:
         finished = select_rows([*finished.values(), *writer.rows], row_ids)
         if len(finished) < len(rows):
             return False
+        stop_if_lost()
         # Lost or won, the shard is done: one commit exists.
         self.ledger.commit(
             plan.number, attempt.number, [*refs, *writer.refs], list(finished.values())
@@ -200,9 +218,18 @@ class ShardWorker:
             return
 
     def _catch_up_releases(self) -> None:
+        for (shard, attempt), (claim, release) in list(self.unsure.items()):
+            if self.ledger.holds_claim(shard, claim):
+                self.unreleased[shard, attempt] = release
+            del self.unsure[shard, attempt]
         for (shard, attempt), release in list(self.unreleased.items()):
             self.ledger.release(shard, attempt, release)
             del self.unreleased[shard, attempt]
 
     def _killer_words(self) -> str:
         return f"whatever handled this row alone was killed, {self.max_attempts} times"
+
+
+def _orderly_end(error: NevaError) -> Release:
+    """The end of an attempt for a reason outside its rows, which are not to blame."""
+    return Release(str(error.reason), error.message, counts=False)

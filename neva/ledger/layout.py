@@ -29,7 +29,6 @@ SUCCESS = "_SUCCESS"
 SHARDS = "shards/"
 
 _COMMIT = re.compile(r"shards/(\d+)/commit\.json")
-_ATTEMPT = re.compile(r"shards/\d+/attempts/(\d+)/(.+)")
 
 
 def shard(number: int) -> str:
@@ -69,9 +68,3 @@ def committed_shard(key: str) -> int | None:
     """The shard whose commit `key` is, if it is one."""
     match = _COMMIT.fullmatch(key)
     return int(match[1]) if match else None
-
-
-def attempt_file(key: str) -> tuple[int, str] | None:
-    """(attempt number, file name) of a key inside an attempt."""
-    match = _ATTEMPT.fullmatch(key)
-    return (int(match[1]), match[2]) if match else None

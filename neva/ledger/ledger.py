@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
+from itertools import count, takewhile
 
 from neva.ledger import layout
 from neva.ledger.attempts import PastAttempt
@@ -34,7 +35,7 @@ from neva.store.base import AlreadyExists, NotFound, Store, put_if_absent_or_sam
 
 @dataclass(frozen=True, slots=True)
 class ShardState:
-    """A shard as one listing shows it.
+    """A shard as it was found.
 
     Attributes:
         committed: nothing is left to do.
@@ -114,22 +115,37 @@ class Ledger:
         return [ShardRow.from_json(line, key) for line in data.splitlines()]
 
     def shard_state(self, number: int) -> ShardState:
-        attempts, released = set[int](), set[int]()
-        parts: dict[int, list[PartRef]] = {}
-        committed = False
-        for item in self.store.list(layout.shard(number)):
-            if item.key == layout.commit(number):
-                committed = True
-            elif (file := layout.attempt_file(item.key)) is not None:
-                attempt, name = file
-                attempts.add(attempt)
-                if name == "release.json":
-                    released.add(attempt)
-                elif name.startswith("part-"):
-                    ref = PartRef(item.key, item.etag)
-                    parts.setdefault(attempt, []).append(ref)
-        frozen = {attempt: tuple(refs) for attempt, refs in parts.items()}
-        return ShardState(committed, tuple(sorted(attempts)), frozenset(released), frozen)
+        """A shard as it is, asked name by name: attempts and parts are numbered without gaps.
+
+        No listing: on some stores it lacks what was written last, and a release or a part that it
+        lacks would make a death of an orderly end, which costs innocent rows their answers.
+        """
+        attempts = tuple(self._attempts(number))
+        return ShardState(
+            committed=self._exists(layout.commit(number)),
+            attempts=attempts,
+            released=frozenset(n for n in attempts if self._exists(layout.release(number, n))),
+            parts={n: refs for n in attempts if (refs := self._parts(number, n))},
+        )
+
+    def parts_before(self, number: int, attempt: int) -> list[PartRef]:
+        """The parts of all earlier attempts, in the order they were written."""
+        return [ref for earlier in range(1, attempt) for ref in self._parts(number, earlier)]
+
+    def is_superseded(self, number: int, attempt: int) -> bool:
+        """Whether a later attempt exists, or the shard is done."""
+        later = layout.claim(number, attempt + 1)
+        return self._exists(layout.commit(number)) or self._exists(later)
+
+    def _attempts(self, number: int) -> Iterator[int]:
+        return takewhile(lambda n: self._exists(layout.claim(number, n)), count(1))
+
+    def _parts(self, number: int, attempt: int) -> tuple[PartRef, ...]:
+        found = (self.store.head(layout.part(number, attempt, part)) for part in count(1))
+        return tuple(PartRef(info.key, info.etag) for info in iter(found.__next__, None))
+
+    def _exists(self, key: str) -> bool:
+        return self.store.head(key) is not None
 
     def past_attempts(self, number: int, state: ShardState) -> list[PastAttempt]:
         """The earlier attempts with what they claimed and finished."""
@@ -166,6 +182,10 @@ class Ledger:
         except AlreadyExists:
             return False
         return True
+
+    def holds_claim(self, number: int, claim: Claim) -> bool:
+        """Whether this very claim was made: a PUT that failed may have been done all the same."""
+        return self.store.get_or_none(layout.claim(number, claim.attempt)) == claim.to_json()
 
     def write_part(
         self, number: int, attempt: int, part: int, rows: Sequence[FinishedRow]

@@ -30,6 +30,15 @@ def test_a_lease_tells_attempt_and_rows(leases: Leases) -> None:
     assert leases.get_many([4, 5, 6]) == {5: Lease(1, 4, 1)}
 
 
+def test_a_lease_is_taken_only_while_nobody_has_it(leases: Leases) -> None:
+    assert leases.take(5, Lease(1, 0, 0))
+    assert not leases.take(5, Lease(1, 0, 0)), "not even with the same number"
+    assert not leases.take(5, Lease(2, 0, 0))
+    assert leases.beat(5, Lease(1, 3, 0)) is True
+    leases.release(5, 1)
+    assert leases.take(5, Lease(2, 0, 0))
+
+
 def test_a_higher_attempt_takes_over_and_the_lower_one_learns_it(leases: Leases) -> None:
     leases.beat(5, Lease(1, 0, 0))
     assert leases.beat(5, Lease(2, 0, 0)) is not False

@@ -125,6 +125,68 @@ def test_a_shard_somebody_works_on_is_left_to_them(bench: Bench) -> None:
     assert not bench.ledger.shard_state(0).attempts
 
 
+class SlowLedger(Ledger):
+    """Lets others do something while a claim is on its way."""
+
+    meanwhile: Callable[[], None] = staticmethod(lambda: None)
+
+    def claim(self, number: int, claim: Claim) -> bool:
+        self.meanwhile()
+        return super().claim(number, claim)
+
+
+def test_copies_of_one_message_make_one_attempt(bench: Bench, store: Store) -> None:
+    """More than max_attempts at once, else the last would take the others for dead."""
+    copies = [bench.worker(FakeAnswerer()) for _ in range(5)]
+    outcomes: list[Outcome] = []
+    ledger = SlowLedger(store)
+    ledger.meanwhile = lambda: outcomes.extend(copy.run(bench.plan, None) for copy in copies)
+    assert bench.worker(FakeAnswerer(), ledger).run(bench.plan, None) is Outcome.COMMITTED
+    assert outcomes == [Outcome.NOTHING_TO_DO] * 5
+    assert bench.answers() == [(str(n), 1) for n in range(6)]
+
+
+def test_a_worker_that_was_too_slow_to_claim_leaves_the_shard_and_its_lease(
+    bench: Bench, store: Store
+) -> None:
+    ledger = SlowLedger(store)
+    ledger.meanwhile = lambda: bench.killed_attempt(1, ["0"], [])
+    assert bench.worker(FakeAnswerer(), ledger).run(bench.plan, None) is Outcome.NOTHING_TO_DO
+    assert bench.leases.get(0) is None
+
+
+class ForgetfulLedger(Ledger):
+    """Claims, but its answer is lost."""
+
+    def claim(self, number: int, claim: Claim) -> bool:
+        super().claim(number, claim)
+        raise StoreUnavailable("no answer")
+
+
+def test_a_claim_whose_answer_was_lost_is_not_counted_against_the_rows(
+    bench: Bench, store: Store
+) -> None:
+    worker = bench.worker(FakeAnswerer(), ForgetfulLedger(store))
+    for _ in range(4):
+        with pytest.raises(StoreUnavailable):
+            worker.run(bench.plan, None)
+        assert bench.leases.get(0) is None
+    dataclasses.replace(worker, ledger=bench.ledger).run(bench.plan, None)
+    assert len(bench.ledger.shard_state(0).released) == 4
+    assert all(isinstance(attempt, int) for _, attempt in bench.answers()), "no row was given up"
+
+
+def test_a_lease_that_is_lost_on_the_last_row_is_not_followed_by_a_commit(bench: Bench) -> None:
+    class Loser(FakeAnswerer):
+        def answer(self, *arguments: object) -> None:  # type: ignore[override]
+            super().answer(*arguments)  # type: ignore[arg-type]
+            bench.leases.beat(0, Lease(2, 0, 0))
+            threading.Event().wait(0.1)
+
+    assert bench.run(Loser()) is Outcome.LOST
+    assert not bench.ledger.shard_state(0).committed
+
+
 def test_only_rows_that_no_earlier_attempt_finished_are_computed(bench: Bench) -> None:
     bench.killed_attempt(1, [str(n) for n in range(6)], ["0", "1", "3"])
     answerer = FakeAnswerer()

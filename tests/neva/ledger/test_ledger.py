@@ -93,6 +93,33 @@ def test_a_shard_is_committed_once_and_read_back_in_input_order(ledger: Ledger) 
     assert [row.row_id for row in ledger.committed_rows(plan)] == ["7", "8"]
 
 
+def test_a_listing_that_lacks_what_was_written_last_hides_nothing(
+    ledger: Ledger, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger.claim(0, Claim(1, "me", "a", ["7", "8"]))
+    ref = ledger.write_part(0, 1, 1, [finished(ROWS[1])])
+    ledger.release(0, 1, Release("Drained", "draining", counts=False))
+    monkeypatch.setattr(type(store), "list", lambda *_, **__: iter(()))
+    (past,) = ledger.past_attempts(0, ledger.shard_state(0))
+    assert (past.finished, past.counts) == (frozenset({"8"}), False)
+    assert ledger.parts_before(0, 1) == []
+    assert ledger.parts_before(0, 2) == [ref]
+    assert not ledger.is_superseded(0, 1)
+    ledger.claim(0, Claim(2, "me", "b", ["7"]))
+    assert ledger.is_superseded(0, 1)
+    assert not ledger.is_superseded(0, 2)
+    ledger.commit(0, 2, [], [])
+    assert ledger.is_superseded(0, 2)
+
+
+def test_a_claim_whose_answer_was_lost_is_recognised(ledger: Ledger) -> None:
+    mine, theirs = Claim(1, "me", "a", ["7"]), Claim(1, "me", "b", ["7"])
+    assert not ledger.holds_claim(0, mine)
+    ledger.claim(0, mine)
+    assert ledger.holds_claim(0, mine)
+    assert not ledger.holds_claim(0, theirs)
+
+
 def test_a_commit_counts_failed_rows(ledger: Ledger) -> None:
     error = FinishedRow(0, "7", None, {"line": 1, "reason": "MediaUnreadable"})
     part = ledger.write_part(0, 1, 1, [error])
