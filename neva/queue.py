@@ -15,13 +15,20 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import redis
 from celery import Celery
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+from neva.broker_url import SentinelUrl, parse_broker_url
 
 TASK_NAME = "neva.run_shard"
 VISIBILITY_TIMEOUT_S = 30
 _SOCKET_TIMEOUT_S = 5
+_TIMEOUTS = {"socket_timeout": _SOCKET_TIMEOUT_S, "socket_connect_timeout": _SOCKET_TIMEOUT_S}
 _UNACKED_INDEX = "unacked_index"  # kombu's sorted set: delivery tag → time of delivery
 _UNACKED = "unacked"
 _BINDING_PREFIXES = ("_kombu.binding.", "_kombu.binding_permanent.")
@@ -48,30 +55,41 @@ def queue_name(run_id: str) -> str:
 
 
 def connect(redis_url: str) -> redis.Redis:
-    """A client that gives up on a silent server in seconds, not when TCP does."""
-    return redis.Redis.from_url(
-        redis_url, socket_timeout=_SOCKET_TIMEOUT_S, socket_connect_timeout=_SOCKET_TIMEOUT_S
+    """A client that gives up on a silent server in seconds, not when TCP does.
+
+    With Sentinels it asks them for the master whenever it connects, so after a failover, too.
+
+    Raises:
+        ConfigError: no URL of a broker (`neva.broker_url`).
+    """
+    sentinels = parse_broker_url(redis_url)
+    if sentinels is None:
+        return redis.Redis.from_url(redis_url, **_TIMEOUTS)
+    manager = Sentinel(
+        list(sentinels.hosts),
+        sentinel_kwargs=_sentinel_arguments(sentinels),
+        db=sentinels.db,
+        **sentinels.credentials,
+        **_tls_arguments(sentinels),
+        **_TIMEOUTS,
     )
+    client: redis.Redis = manager.master_for(sentinels.master_name)
+    return client
 
 
 def make_app(redis_url: str, run_id: str) -> Celery:
     """The Celery application, the same for producer and consumer.
 
     Args:
-        redis_url: redis://, rediss:// or unix:// (as redis-py spells it).
+        redis_url: as `neva.broker_url` spells it.
+
+    Raises:
+        ConfigError: no URL of a broker.
     """
     app = Celery("neva", set_as_current=False)
     app.conf.update(
-        broker_url=broker_url(redis_url),
+        **_broker_settings(redis_url),
         broker_connection_retry_on_startup=True,
-        broker_transport_options={
-            "visibility_timeout": VISIBILITY_TIMEOUT_S,
-            "unacked_restore_interval": 2,
-            "unacked_restore_throttle": 1,
-            "socket_timeout": 30,
-            "socket_keepalive": True,
-            "health_check_interval": 10,
-        },
         task_default_queue=queue_name(run_id),
         task_serializer="json",
         accept_content=["json"],
@@ -127,8 +145,38 @@ def purge(client: redis.Redis, run_id: str) -> None:
     pipe.execute()
 
 
-def broker_url(redis_url: str) -> str:
-    """The same server in Celery's words."""
-    if redis_url.startswith("unix://"):
-        return redis_url.replace("unix://", "redis+socket://", 1)
-    return redis_url
+def _broker_settings(redis_url: str) -> dict[str, Any]:
+    """Where Celery finds the broker, and how it treats it."""
+    options: dict[str, Any] = {
+        "visibility_timeout": VISIBILITY_TIMEOUT_S,
+        "unacked_restore_interval": 2,
+        "unacked_restore_throttle": 1,
+        "socket_timeout": 30,
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+    }
+    sentinels = parse_broker_url(redis_url)
+    if sentinels is None:
+        url = redis_url.replace("unix://", "redis+socket://", 1)
+        return {"broker_url": url, "broker_transport_options": options}
+    options["master_name"] = sentinels.master_name
+    options["sentinel_kwargs"] = _sentinel_arguments(sentinels)
+    options["socket_connect_timeout"] = _SOCKET_TIMEOUT_S
+    return {
+        "broker_url": sentinels.celery_url,
+        "broker_transport_options": options,
+        "broker_use_ssl": sentinels.tls or False,
+    }
+
+
+def _sentinel_arguments(url: SentinelUrl) -> dict[str, Any]:
+    """How redis-py connects to the Sentinels themselves.
+
+    Without its retries: one that is away would cost seconds at each look, and there are others.
+    """
+    once = {"retry": Retry(NoBackoff(), 0)}
+    return {**url.sentinel_credentials, **_tls_arguments(url), **_TIMEOUTS, **once}
+
+
+def _tls_arguments(url: SentinelUrl) -> dict[str, Any]:
+    return {} if url.tls is None else {"ssl": True, **url.tls}

@@ -239,3 +239,11 @@ def test_large_numbers_stay_whole() -> None:
     assert job["activeDeadlineSeconds"] == 2592000
     written = yaml.safe_load(only(manifests, "ConfigMap", "-one")["data"]["job.yaml"])
     assert written["spec"]["ttlSecondsAfterFinished"] == 1209600
+
+
+def test_servers_and_sentinels_of_an_external_redis_are_within_reach() -> None:
+    manifests = render(VALUE_SETS["external Redis with TLS"])
+    for name in ("neva-neva-batch-controller", "neva-neva-batch-worker"):
+        policy = only(manifests, "NetworkPolicy", name)
+        ports = {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
+        assert {6379, 6380, 26379} <= ports

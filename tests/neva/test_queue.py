@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+from typing import Any
 
 import orjson
 import pytest
 import redis
+import redis.sentinel
 
 from neva import queue
 
@@ -38,7 +40,31 @@ def test_prolonging_never_revives_an_acknowledged_message(redis_client: redis.Re
         ("unix:///run/valkey.sock", "redis+socket:///run/valkey.sock"),
         ("redis://host:6379/1", "redis://host:6379/1"),
         ("rediss://user:word@host:6380", "rediss://user:word@host:6380"),
+        ("redis+sentinel://a,b:7/m/1", "sentinel://a:26379/1;sentinel://b:7/1"),
     ],
 )
 def test_redis_urls_in_celerys_words(redis_url: str, celery_url: str) -> None:
-    assert queue.broker_url(redis_url) == celery_url
+    with queue.make_app(redis_url, "run") as app:
+        assert app.conf.broker_url == celery_url
+
+
+def test_with_tls_sentinels_and_servers_are_reached_by_tls_with_their_own_passwords() -> None:
+    url = (
+        "rediss+sentinel://user:word@a/m?sentinel_password=other"
+        "&ssl_ca_certs=/ca.crt&ssl_check_hostname=false"
+    )
+    tls = {"ssl_cert_reqs": "required", "ssl_ca_certs": "/ca.crt", "ssl_check_hostname": False}
+    with queue.make_app(url, "run") as app, app.connection_for_write() as connection:
+        assert connection.userid == "user"
+        assert connection.password == "word"
+        assert connection.ssl == tls
+        assert connection.transport_options["master_name"] == "m"
+        celerys = connection.transport_options["sentinel_kwargs"]
+        assert {**celerys, "ssl": True, "password": "other", **tls} == celerys
+    pool: Any = queue.connect(url).connection_pool
+    assert pool.connection_class is redis.sentinel.SentinelManagedSSLConnection
+    ours = pool.connection_kwargs
+    assert {**ours, "username": "user", "password": "word", "db": 0, **tls} == ours
+    (sentinel,) = pool.sentinel_manager.sentinels
+    assert sentinel.connection_pool.connection_class is redis.SSLConnection
+    assert sentinel.connection_pool.connection_kwargs["password"] == "other"
