@@ -65,7 +65,7 @@ def connect(redis_url: str) -> redis.Redis:
     sentinels = parse_broker_url(redis_url)
     if sentinels is None:
         return redis.Redis.from_url(redis_url, **_TIMEOUTS)
-    manager = Sentinel(
+    manager = Sentinel(  # type: ignore[no-untyped-call]
         list(sentinels.hosts),
         sentinel_kwargs=_sentinel_arguments(sentinels),
         db=sentinels.db,
@@ -73,7 +73,7 @@ def connect(redis_url: str) -> redis.Redis:
         **_tls_arguments(sentinels),
         **_TIMEOUTS,
     )
-    client: redis.Redis = manager.master_for(sentinels.master_name)
+    client: redis.Redis = manager.master_for(sentinels.master_name)  # type: ignore[no-untyped-call]
     return client
 
 
