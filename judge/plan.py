@@ -54,6 +54,7 @@ class PlannedReview:
     Attributes:
         rule: name of the rule it is judged by.
         digest: content address; equal digests are the same review and are paid for once.
+        lengths: of the two answers in the order shown, in characters.
     """
 
     question: Question
@@ -61,6 +62,7 @@ class PlannedReview:
     rule: str
     request: ReviewRequest
     digest: str
+    lengths: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,4 +151,5 @@ def _planned(
         context=None if comparison.contexts is None else comparison.contexts.find(question),
     )
     request = ReviewRequest(model, messages, sampling)
-    return PlannedReview(question, order, rule.name, request, review_digest(request))
+    lengths = (len(shown[0]), len(shown[1]))
+    return PlannedReview(question, order, rule.name, request, review_digest(request), lengths)

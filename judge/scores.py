@@ -2,20 +2,25 @@
 
 Each question counts once: its score for an answer is the mean over the orders that gave a verdict.
 Questions without any verdict are counted and kept out of every mean; the originals average their
--1 into it. Means and ratio are rounded as the originals do (three decimals, then times ten with
-one), so that published tables compare.
+-1 into it. The table's means and ratio are rounded as the originals do (three decimals, then times
+ten with one), so that published tables compare; `figures` has them unrounded, with intervals.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 from judge.plan import Order
 from judge.reviews import QuestionResult
+from judge.stats.bias import Bias, Shown, bias
+from judge.stats.figures import Figures, MacroFigures, Observation, figures, macro_figures
+
+UNIT = 10.0
+"""What one point of score is in the tables of LLaVA and NeMo."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +31,17 @@ class QuestionScore:
         scores: of answer 1 and answer 2, from 1 to 10.
         orders_agree: whether both orders prefer the same answer (or neither prefers one); None
             when only one order has a verdict.
+        cluster: the video or image asked about: questions about one are no independent evidence.
     """
 
     category: str
     scores: tuple[float, float]
     orders_agree: bool | None = None
+    cluster: str = ""
+
+    @property
+    def observation(self) -> Observation:
+        return Observation(self.cluster, self.category, self.scores)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +66,11 @@ class Summary:
     num_losses: int
     num_both_orders: int
     num_agreeing: int
+    figures: Figures
+
+    def to_json(self) -> dict[str, Any]:
+        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "figures"}
+        return {**plain, "figures": self.figures.to_json()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +80,15 @@ class Scores:
     Attributes:
         overall: over all questions (each counts the same, whatever its category).
         categories: by name, sorted.
+        macro: each category counts the same; None without a verdict.
+        bias: what the judge prefers for no good reason.
         failed_by_reason: questions without a verdict.
     """
 
     overall: Summary
     categories: dict[str, Summary]
+    macro: MacroFigures | None
+    bias: Bias
     failed_by_reason: dict[str, int]
 
     def to_json(self) -> dict[str, Any]:
@@ -77,8 +97,10 @@ class Scores:
             "num_judged": self.overall.num_judged,
             "num_failed": self.overall.num_failed,
             "failed_by_reason": self.failed_by_reason,
-            "all": asdict(self.overall),
-            "categories": {name: asdict(summary) for name, summary in self.categories.items()},
+            "all": self.overall.to_json(),
+            "macro": None if self.macro is None else self.macro.to_json(),
+            "categories": {name: summary.to_json() for name, summary in self.categories.items()},
+            "bias": self.bias.to_json(),
         }
 
 
@@ -95,18 +117,23 @@ def score_question(result: QuestionResult) -> QuestionScore | None:
     if len(given) == len(Order):
         agree = len({preference(scores) for scores in given.values()}) == 1
     first, second = (math.fsum(s[side] for s in given.values()) / len(given) for side in (0, 1))
-    return QuestionScore(result.question.category, (first, second), agree)
+    question = result.question
+    cluster = question.media if question.media is not None else f"question {question.key}"
+    return QuestionScore(question.category, (first, second), agree, cluster)
 
 
 def summarize(results: Sequence[QuestionResult]) -> Scores:
     """The figures of a whole comparison."""
     scored = [(result.question.category, score_question(result)) for result in results]
     names = sorted({category for category, _ in scored})
+    judged = [score.observation for _, score in scored if score is not None]
     return Scores(
         overall=_summary(score for _, score in scored),
         categories={
             name: _summary(s for category, s in scored if category == name) for name in names
         },
+        macro=macro_figures(judged, UNIT),
+        bias=bias([shown for result in results for shown in _shown(result)]),
         failed_by_reason=_failures(results),
     )
 
@@ -135,6 +162,7 @@ def _summary(scored: Iterable[QuestionScore | None]) -> Summary:
         num_losses=preferences[-1],
         num_both_orders=len(in_both),
         num_agreeing=sum(score.orders_agree is True for score in in_both),
+        figures=figures([score.observation for score in judged], UNIT),
     )
 
 
@@ -142,6 +170,17 @@ def preference(scores: tuple[float, float]) -> int:
     """1 when answer 2 is better, -1 when answer 1 is, 0 for a tie."""
     first, second = scores
     return (second > first) - (second < first)
+
+
+def _shown(result: QuestionResult) -> Iterator[Shown]:
+    """Its verdicts as the judge saw the answers. Of a question asked in both orders none if one
+    failed: each answer must have been first as often."""
+    given = [(r.planned, r.scores) for r in result.reviews if r.scores is not None]
+    if len(given) < len(result.reviews):
+        return
+    for planned, (first, second) in given:
+        swapped = planned.order is Order.SWAPPED
+        yield Shown((second, first) if swapped else (first, second), planned.lengths)
 
 
 def _failures(results: Sequence[QuestionResult]) -> dict[str, int]:

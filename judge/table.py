@@ -60,8 +60,42 @@ def agreement(summary: Mapping[str, Any]) -> str:
     return f"{100 * summary['num_agreeing'] / summary['num_both_orders']:.0f} %"
 
 
+def precision(record: Mapping[str, Any]) -> list[str]:
+    """What the figures are worth, in sentences: interval, test, power, biases."""
+    overall, sentences = record["all"], []
+    found, second = overall["figures"], record["answers"][1]
+    difference = found["difference"]
+    if difference is not None and difference["se"] is not None:
+        words = f"{second}: {difference['value']:+.1f} points{_interval(difference)}"
+        if found["p_value"] is not None:
+            words += f", p = {found['p_value']:.2g}"
+        sentences.append(words)
+        sentences.append(
+            f"{_counted(overall['num_judged'], 'question')} about "
+            f"{_counted(found['num_clusters'], 'video or image', 'videos or images')} can show "
+            f"differences above {found['smallest_difference']:.1f} points"
+        )
+    for what, words in (("first_wins", "shown first"), ("longer_wins", "that is longer")):
+        share = record["bias"][what]
+        if share["num"]:
+            sentences.append(
+                f"the answer {words} is preferred in {share['percent']:.0f} % of "
+                f"{_counted(share['num'], 'decided review')}{_interval(share, '%')}"
+            )
+    return sentences
+
+
+def _interval(estimate: Mapping[str, Any], unit: str = "") -> str:
+    low, high = f"{estimate['low']:.1f}", f"{estimate['high']:.1f}"
+    return f" (95 % interval {low} to {high}{f' {unit}' if unit else ''})"
+
+
+def _counted(num: int, one: str, more: str | None = None) -> str:
+    return f"{num} {one if num == 1 else more or one + 's'}"
+
+
 def _notes(record: Mapping[str, Any]) -> list[Text]:
-    notes: list[Text] = []
+    notes = [Text(sentence) for sentence in precision(record)]
     if record["failed_by_reason"]:
         reasons = ", ".join(f"{name} {n}" for name, n in record["failed_by_reason"].items())
         notes.append(Text(f"without a verdict, in no mean: {reasons}", style="red"))
