@@ -56,6 +56,7 @@ class FolderMemory:
         ran: folders below outputBase; None until they were listed.
         handled: leftovers whose inputs were taken care of, or are to stay.
         named: keys that notifications told, and when to look at them.
+        num_seen: drops at the last listing. num_started: jobs made.
         refused: why drops, by key, made no valid job at the last look.
         status: as it was written last.
         failed: the last turn did not do everything.
@@ -68,6 +69,8 @@ class FolderMemory:
     named: dict[str, float] = field(default_factory=dict)
     scan_due_s: float = 0.0
     scanned_s: float | None = None
+    num_seen: int = 0
+    num_started: int = 0
     num_waiting: int = 0
     num_settling: int = 0
     refused: dict[str, str] = field(default_factory=dict)
@@ -230,6 +233,7 @@ class Turn:
         for drop in decisions.start:
             self._make_job(spec, drop)
         if whole:
+            memory.num_seen = len(drops)
             memory.num_waiting, memory.num_settling = decisions.waiting, decisions.settling
             memory.named.clear()
         else:
@@ -258,6 +262,7 @@ class Turn:
                 self._jobs.put_job(existing)
             return
         log.info("job made", folder=self._name, job=drop.name, key=drop.key)
+        self._memory.num_started += 1
         self._jobs.put_job(created)
         leave_record(outputs_of(spec.output_base, drop), drop, self._raw["uri"] + drop.key)
         try:

@@ -16,6 +16,8 @@ import structlog
 
 from controller.drop.manifest import ANNOTATION_TAKEN_CARE_OF, LABEL_FOLDER
 from controller.operator.api import ApiError, KubeApi
+from controller.operator.drop_care import phase_of
+from controller.operator.drop_metrics import FolderFigures
 from controller.operator.drop_turn import FolderMemory, Turn
 from controller.operator.names import bounded
 from controller.operator.workqueue import WorkQueue
@@ -176,6 +178,25 @@ class DropFolders:
             memory = self._memory.pop(key, None)
         if memory is not None:
             memory.stop()
+
+    def figures(self) -> dict[Key, FolderFigures]:
+        """What the metrics tell of every folder that this process looks at."""
+        with self._lock:
+            memories = dict(self._memory)
+            jobs = {labelled: list(bodies.values()) for labelled, bodies in self._jobs.items()}
+        return {
+            key: FolderFigures(
+                seen=memory.num_seen,
+                settling=memory.num_settling,
+                waiting=memory.num_waiting,
+                refused=len(memory.refused),
+                started=memory.num_started,
+                phases=[phase_of(job) for job in jobs.get((key[0], bounded(key[1])), [])],
+                polled_s=memory.scanned_s,
+                failing=memory.failed,
+            )
+            for key, memory in memories.items()
+        }
 
     def close(self) -> None:
         self.queue.close()

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 Answer = tuple[int, str]
+Samples = Sequence[tuple[Mapping[str, str], float]]
+"""Values by their labels."""
+Metric = tuple[str, str, float | Samples]
+"""Type, help, and the value or the values."""
 
 
 class HttpServer:
@@ -46,17 +50,22 @@ class HttpServer:
         self._server.server_close()
 
 
-def metrics_text(values: Mapping[str, tuple[str, str, Mapping[str, float] | float]]) -> str:
-    """Prometheus' text format.
+def metrics_text(metrics: Mapping[str, Metric]) -> str:
+    """Prometheus' text format of metrics by name.
 
-    Args:
-        values: by name: type, help, and the value, or values by the label `phase`.
+    https://prometheus.io/docs/instrumenting/exposition_formats/
     """
     lines = []
-    for name, (kind, words, value) in values.items():
+    for name, (kind, words, values) in metrics.items():
         lines += [f"# HELP {name} {words}", f"# TYPE {name} {kind}"]
-        if isinstance(value, Mapping):
-            lines += [f'{name}{{phase="{phase}"}} {n:g}' for phase, n in sorted(value.items())]
-        else:
-            lines.append(f"{name} {value:g}")
+        if isinstance(values, int | float):
+            lines.append(f"{name} {values:.13g}")
+            continue
+        for labels, value in values:
+            inside = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels.items())
+            lines.append(f"{name}{{{inside}}} {value:.13g}")
     return "\n".join(lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

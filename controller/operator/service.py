@@ -20,6 +20,7 @@ import structlog
 from controller.operator.act import Actor
 from controller.operator.api import ApiError, Json, KubeApi
 from controller.operator.config import OperatorConfig
+from controller.operator.drop_metrics import folder_metrics
 from controller.operator.drops import DropFolders
 from controller.operator.engine import Engine
 from controller.operator.health import Answer, HttpServer, metrics_text
@@ -223,7 +224,11 @@ class Service:
         return 200, metrics_text(
             {
                 "neva_operator_leading": ("gauge", "Acts.", float(self._leading.is_set())),
-                "neva_operator_jobs": ("gauge", "VideoNevaJobs.", phases),
+                "neva_operator_jobs": (
+                    "gauge",
+                    "VideoNevaJobs.",
+                    [({"phase": phase}, number) for phase, number in sorted(phases.items())],
+                ),
                 "neva_operator_queue_length": ("gauge", "Keys due or delayed.", len(self._queue)),
                 "neva_operator_reconciles_total": ("counter", "Turns.", counters.reconciles),
                 "neva_operator_errors_total": ("counter", "Turns that failed.", counters.errors),
@@ -232,6 +237,7 @@ class Service:
                     "Time spent in turns.",
                     counters.seconds,
                 ),
+                **folder_metrics(self._drops.figures()),
             }
         )
 

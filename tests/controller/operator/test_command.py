@@ -78,7 +78,11 @@ def test_pages_are_served_by_path() -> None:
 
 def test_metrics_are_prometheus_text() -> None:
     text = metrics_text(
-        {"a_total": ("counter", "Things.", 3), "b": ("gauge", "By phase.", {"Running": 2})}
+        {
+            "a_total": ("counter", "Things.", 3),
+            "b": ("gauge", "By phase.", [({"phase": "Running"}, 2), ({"phase": 'a"\\\n'}, 1)]),
+            "c_seconds": ("gauge", "When.", [({}, 1795780072.5)]),
+        }
     )
     assert text.splitlines() == [
         "# HELP a_total Things.",
@@ -87,4 +91,8 @@ def test_metrics_are_prometheus_text() -> None:
         "# HELP b By phase.",
         "# TYPE b gauge",
         'b{phase="Running"} 2',
+        r'b{phase="a\"\\\n"} 1',
+        "# HELP c_seconds When.",
+        "# TYPE c_seconds gauge",
+        "c_seconds{} 1795780072.5",
     ]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from controller.operator.api import ApiError
+from controller.operator.drop_metrics import folder_metrics
 from neva.ledger import layout
 from neva.store import open_store
 from neva.store.s3_client import current_environment, shared_client
@@ -348,4 +349,35 @@ def test_cutting_a_turn_short_anywhere_loses_and_doubles_nothing(bench: DropBenc
         f"done/{names['1.jsonl']}/1.jsonl",
         f"{x}/prompts.jsonl",
         f"{x}/_READY",
+    }
+
+
+def test_the_metrics_tell_what_each_folder_is_at(bench: DropBench) -> None:
+    bench.make_folder(concurrency=1)
+    for name in ("a", "b", "c"):
+        bench.inputs.put(f"{name}.jsonl", PROMPT)
+    bench.turn()
+    bench.end("a.jsonl", "Failed")
+    bench.turn()
+    figures = bench.controller.figures()
+    values = {
+        (name, *labels.values()): value
+        for name, (_, _, samples) in folder_metrics(figures).items()
+        if not isinstance(samples, float)
+        for labels, value in samples
+    }
+    folder = f"{NAMESPACE}/{NAME}"
+    prefix = "neva_drop_folder_"
+    polled_s = values.pop((f"{prefix}last_poll_timestamp_seconds", folder))
+    assert polled_s == figures[NAMESPACE, NAME].polled_s
+    assert values == {
+        (f"{prefix}files", folder): 3,
+        (f"{prefix}files_settling", folder): 0,
+        (f"{prefix}files_waiting", folder): 1,
+        (f"{prefix}files_refused", folder): 0,
+        (f"{prefix}jobs_started_total", folder): 2,
+        (f"{prefix}jobs", folder, "active"): 1,
+        (f"{prefix}jobs", folder, "succeeded"): 0,
+        (f"{prefix}jobs", folder, "failed"): 1,
+        (f"{prefix}failing", folder): 0,
     }
