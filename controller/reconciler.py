@@ -20,6 +20,8 @@ from neva.trouble import Trouble, read_trouble
 
 # Listing a large run's ledger takes a while: never spend more than this share of the time on it.
 _LISTING_SHARE = 0.1
+# But one that took long because the store, or this process, stood still says nothing of the next.
+_LONGEST_LISTING_PAUSE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,4 +112,5 @@ class Reconciler:
             self._num_failed += self._ledger.read_commit(shard).num_failed
             self._num_committed += self._open.pop(shard)
         took_s = self._clock() - started_s
-        self._next_listing_s = self._clock() + took_s / _LISTING_SHARE
+        pause_s = min(took_s / _LISTING_SHARE, _LONGEST_LISTING_PAUSE_S)
+        self._next_listing_s = self._clock() + pause_s

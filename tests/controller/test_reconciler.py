@@ -14,7 +14,7 @@ from neva.errors import NevaError
 from neva.lease import Lease, Leases
 from neva.ledger import FinishedRow, Ledger, Manifest, ShardRow
 from neva.reasons import Reason
-from neva.store import open_store
+from neva.store import StoreUnavailable, open_store
 from neva.trouble import report_trouble
 
 GRACE_S = 5.0
@@ -135,3 +135,34 @@ def test_what_keeps_workers_from_working_is_seen(bench: Bench) -> None:
     trouble = bench.reconciler.step().trouble
     assert trouble is not None
     assert (trouble.reason, trouble.message, trouble.retryable) == ("StoreDenied", "403", False)
+
+
+def test_one_listing_that_hung_does_not_keep_the_controller_from_looking_for_long(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    committed_shards = bench.ledger.committed_shards
+
+    def hang() -> set[int]:
+        bench.now_s += 120
+        return committed_shards()
+
+    monkeypatch.setattr(bench.ledger, "committed_shards", hang)
+    bench.reconciler.step()
+    monkeypatch.undo()
+    bench.commit(0)
+    bench.now_s += 31
+    assert bench.reconciler.step().num_shards_done == 1
+
+
+def test_a_commit_that_can_not_be_read_yet_is_counted_later(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(number: int) -> None:
+        raise StoreUnavailable("503")
+
+    bench.commit(0, failed=1)
+    with monkeypatch.context() as patched, pytest.raises(StoreUnavailable):
+        patched.setattr(bench.ledger, "read_commit", fail)
+        bench.reconciler.step()
+    progress = bench.reconciler.step()
+    assert (progress.num_shards_done, progress.num_failed) == (1, 2)
