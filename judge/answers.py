@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -12,6 +12,8 @@ from neva.reasons import Reason
 # Order matters: our own outputs and NeMo 2.0.0rc1's keep the question in `text`, and the answer
 # beside it; files of LLaVA and of NeMo 2.0.0rc0 have the answer itself in `text`.
 _ANSWER_KEYS = ("response", "pred_answer", "text")
+# A reference may stand beside the answer that is to be judged, as in NeMo's eval_vqa.py.
+_REFERENCE_KEYS = ("ref_answer", *_ANSWER_KEYS)
 _ID_KEYS = ("question_id", "response_id")
 
 
@@ -32,18 +34,24 @@ class AnswerSet:
     ambiguous: frozenset[str] = frozenset()
 
 
-def read_answers(stream: BinaryIO | Iterable[bytes], name: str, source: str) -> AnswerSet:
+def read_answers(
+    stream: BinaryIO | Iterable[bytes], name: str, source: str, *, is_reference: bool = False
+) -> AnswerSet:
     """Read an answer file of any known shape, in any order.
 
     Shapes: `{question_id, text}`, `{response_id, response}`, `{question_id, text, pred_answer}`,
     our own output records. An id that comes twice with the same answer is one answer; with two
     different answers nobody can tell which is meant, so neither is judged and both are reported.
+
+    Args:
+        is_reference: a `ref_answer` is taken before anything else.
     """
+    keys = _REFERENCE_KEYS if is_reference else _ANSWER_KEYS
     texts: dict[str, str] = {}
     problems: list[Problem] = []
     ambiguous: set[str] = set()
     for item in read_objects(stream, source):
-        answer = item if isinstance(item, Problem) else _answer(item, source)
+        answer = item if isinstance(item, Problem) else _answer(item, source, keys)
         if isinstance(answer, Problem):
             problems.append(answer)
             continue
@@ -59,10 +67,14 @@ def read_answers(stream: BinaryIO | Iterable[bytes], name: str, source: str) -> 
 
 def answer_text(record: Mapping[str, object]) -> object:
     """The answer in a record of any known shape, if it has one."""
-    return next((record[key] for key in _ANSWER_KEYS if key in record), None)
+    return _first(record, _ANSWER_KEYS)
 
 
-def _answer(line: Line, source: str) -> tuple[str, str] | Problem:
+def _first(record: Mapping[str, object], keys: Sequence[str]) -> object:
+    return next((record[key] for key in keys if key in record), None)
+
+
+def _answer(line: Line, source: str, keys: Sequence[str]) -> tuple[str, str] | Problem:
     given_id = next((line.record[k] for k in _ID_KEYS if line.record.get(k) is not None), None)
     if given_id is None:
         message = "question_id (or response_id) is missing"
@@ -71,8 +83,8 @@ def _answer(line: Line, source: str) -> tuple[str, str] | Problem:
     if key is None:
         message = f"the id {given_id!r} is neither an integer nor a text"
         return Problem(source, line.number, Reason.INVALID_QUESTION_ID, message)
-    text = answer_text(line.record)
+    text = _first(line.record, keys)
     if not isinstance(text, str):
-        message = f"there is no answer: none of {', '.join(_ANSWER_KEYS)} is a text"
+        message = f"there is no answer: none of {', '.join(keys)} is a text"
         return Problem(source, line.number, Reason.ANSWER_MISSING, message)
     return key, text

@@ -10,11 +10,13 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from judge.modes import Mode
 from neva.errors import ConfigError, NevaError
 
 if TYPE_CHECKING:
@@ -45,17 +47,24 @@ def judge(
         list[str] | None,
         typer.Option(
             metavar="NAME=URI",
-            help="Answer file; the first is the reference. With one, answer 2 is the output's.",
+            help="Answer file; each further one is compared with the first. With one, answer 2 is "
+            "the output's.",
         ),
     ] = None,
     context_file: Annotated[str | None, typer.Option(help="Captions of the media.")] = None,
     rule_file: Annotated[str | None, typer.Option(help="Rubric, in LLaVA's structure.")] = None,
     endpoint: Annotated[str | None, typer.Option(help="OpenAI-compatible base URL.")] = None,
     model: Annotated[str | None, typer.Option(help="Model that judges.")] = None,
+    mode: Annotated[
+        Mode | None, typer.Option(help="Scores 1-10, verdict A/B/tie, single answers, reference.")
+    ] = None,
     both_orders: Annotated[
         bool | None, typer.Option("--both-orders/--no-both-orders", help="Ask in both orders.")
     ] = None,
     concurrency: Annotated[int | None, typer.Option(min=1, help="Most requests at once.")] = None,
+    retry_failed: Annotated[
+        bool, typer.Option(help="Ask again where the reply held no verdict.")
+    ] = False,
 ) -> None:
     """Have a judge score answers; the API key comes from the variable API_TOKEN."""
     from judge.job import judge_files
@@ -66,7 +75,9 @@ def judge(
         files, settings, output_uri = _comparison(
             job, output, question_file, answers or [], context_file, rule_file
         )
+        files = files if mode is None else replace(files, mode=mode)
         settings = _changed(settings, endpoint, model, both_orders, concurrency)
+        settings = replace(settings, retry_failed=retry_failed)
         with _sigterm_as_exit(), _progress_bar() as progress:
             judged = judge_files(
                 files,
@@ -77,12 +88,14 @@ def judge(
             )
     from rich.console import Console
 
-    Console().print(scores_table(judged.record))
-    overall = judged.scores.overall
-    typer.echo(
-        f"judged={overall.num_judged} failed={overall.num_failed} scores and report: {output_uri}"
+    records = [judged.record, *judged.record["others"]]
+    for record in records:
+        Console().print(scores_table(record))
+    num_judged, num_failed = (
+        sum(record[key] for record in records) for key in ("num_judged", "num_failed")
     )
-    if not overall.num_judged:
+    typer.echo(f"judged={num_judged} failed={num_failed} scores and report: {output_uri}")
+    if not num_judged:
         typer.echo("error: not one verdict could be had", err=True)
         raise typer.Exit(EXIT_NO_VERDICT)
 
@@ -121,12 +134,13 @@ def _comparison(
             raise ConfigError("--job names all files itself: leave the other file options out")
         loaded = load_job(job)
         return job_files(loaded), job_settings(loaded), loaded.spec.output.uri
-    if not output or not question_file or len(answers) not in (1, 2):
-        raise ConfigError("give --job, or --output, --question-file and one or two --answers")
-    named = [NamedAnswers(*_name_and_uri(text)) for text in answers]
-    if len(named) == 1:
-        named.append(NamedAnswers(name_of(outputs_uri(output)), outputs_uri(output)))
-    files = InputFiles(question_file, (named[0], named[1]), context_file, rule_file)
+    if not output or not question_file or not answers:
+        raise ConfigError("give --job, or --output, --question-file and --answers")
+    first, *others = (NamedAnswers(*_name_and_uri(text)) for text in answers)
+    if not others:
+        others.append(NamedAnswers(name_of(outputs_uri(output)), outputs_uri(output)))
+    pairs = tuple((first, other) for other in others)
+    files = InputFiles(question_file, pairs, context_file, rule_file)
     fields = Judge.model_fields
     settings = JudgeSettings(model=fields["model"].default, endpoint=fields["endpoint"].default)
     return files, settings, output
@@ -146,8 +160,6 @@ def _changed(
     both_orders: bool | None,
     concurrency: int | None,
 ) -> JudgeSettings:
-    from dataclasses import replace
-
     if endpoint is not None and not endpoint.startswith(("http://", "https://")):
         raise ConfigError(f"--endpoint {endpoint!r}: must start with http:// or https://")
     return replace(

@@ -25,6 +25,14 @@ class Contexts:
             return self.by_question[question.key]
         return None if question.media is None else self.by_media.get(question.media)
 
+    def left_over(self, questions: Iterable[Question]) -> list[str]:
+        """Question ids and media that have a caption and are not asked about."""
+        keys, media = set[str](), set[str | None]()
+        for question in questions:
+            keys.add(question.key)
+            media.add(question.media)
+        return sorted([*(set(self.by_question) - keys), *(set(self.by_media) - media)])
+
 
 def read_contexts(stream: BinaryIO | Iterable[bytes], source: str) -> Contexts:
     """Read a context file: `caption` (a text, or a list of texts joined by newlines).

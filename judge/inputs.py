@@ -10,6 +10,7 @@ from typing import BinaryIO
 from judge.answers import AnswerSet, read_answers
 from judge.contexts import read_contexts
 from judge.jsonl import Problem
+from judge.modes import TRAITS, Mode
 from judge.plan import Comparison
 from judge.questions import read_questions
 from judge.rules import default_rules, parse_rules
@@ -31,29 +32,31 @@ class NamedAnswers:
 
 @dataclass(frozen=True, slots=True)
 class InputFiles:
-    """Where the inputs of a comparison lie.
+    """Where the inputs of comparisons lie.
 
     Attributes:
+        pairs: which answer files are compared; the first of each is answer 1.
         context: None judges without captions.
         rules: None takes the project's own rubric.
     """
 
     questions: str
-    answers: tuple[NamedAnswers, NamedAnswers]
+    pairs: tuple[tuple[NamedAnswers, NamedAnswers], ...]
     context: str | None = None
     rules: str | None = None
+    mode: Mode = Mode.SCORES
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """A comparison, and the unusable lines of its question and context files."""
+    """Comparisons, and the unusable lines of their question and context files."""
 
-    comparison: Comparison
+    comparisons: tuple[Comparison, ...]
     problems: tuple[Problem, ...]
 
 
 def read_inputs(files: InputFiles, open_uri: OpenObject = open_object) -> Inputs:
-    """Read everything that a comparison needs.
+    """Read everything that comparisons need, each file once.
 
     Raises:
         ConfigError: a file is missing, or holds nothing usable.
@@ -63,22 +66,38 @@ def read_inputs(files: InputFiles, open_uri: OpenObject = open_object) -> Inputs
         questions = read_questions(stream, files.questions)
     if not questions.questions:
         raise ConfigError(f"{files.questions}: no usable question{_first(questions.problems)}")
-    first, second = (_answers(answers, open_uri) for answers in files.answers)
     contexts = None
     if files.context is not None:
         with _stream(files.context, open_uri) as stream:
             contexts = read_contexts(stream, files.context)
-    rules = default_rules()
+    rules = default_rules(TRAITS[files.mode].rules)
     if files.rules is not None:
         with _stream(files.rules, open_uri) as stream:
             rules = parse_rules(stream.read(), files.rules)
-    comparison = Comparison(questions.questions, (first, second), rules, contexts)
-    return Inputs(comparison, questions.problems + (contexts.problems if contexts else ()))
+    read: dict[tuple[NamedAnswers, bool], AnswerSet] = {}
+
+    def answers(named: NamedAnswers, is_reference: bool) -> AnswerSet:
+        key = (named, is_reference)
+        if key not in read:
+            read[key] = _answers(named, open_uri, is_reference)
+        return read[key]
+
+    comparisons = tuple(
+        Comparison(
+            questions.questions,
+            (answers(first, files.mode is Mode.REFERENCE), answers(second, False)),
+            rules,
+            contexts,
+            files.mode,
+        )
+        for first, second in files.pairs
+    )
+    return Inputs(comparisons, questions.problems + (contexts.problems if contexts else ()))
 
 
-def _answers(answers: NamedAnswers, open_uri: OpenObject) -> AnswerSet:
+def _answers(answers: NamedAnswers, open_uri: OpenObject, is_reference: bool) -> AnswerSet:
     with _stream(answers.uri, open_uri) as stream:
-        found = read_answers(stream, answers.name, answers.uri)
+        found = read_answers(stream, answers.name, answers.uri, is_reference=is_reference)
     if not found.texts and found.problems:
         raise ConfigError(f"{answers.uri}: no usable answer{_first(found.problems)}")
     return found

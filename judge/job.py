@@ -5,41 +5,49 @@ Callers: the `judge` command, and whatever runs the judge of a job as a process 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
 from judge.asking import Progress
 from judge.client import OpenAIJudge, Sampling
 from judge.inputs import InputFiles, NamedAnswers, read_inputs
+from judge.modes import Mode
 from judge.report.render import write_report
 from judge.run import Judged, JudgeSettings, run_judge
 from neva.errors import ConfigError
 from neva.ledger import layout
 from neva.spec import Judge, VideoNevaJob
-from neva.store import Store, open_store
+from neva.store import Store
 
 
 def job_files(job: VideoNevaJob) -> InputFiles:
-    """The files that a job has judged: its own answers are answer 2, `against[0]` is answer 1.
+    """The files that a job has judged: its own answers are answer 2, each of `against` answer 1.
 
     Raises:
-        ConfigError: the job has no judge, or asks for more than this version can do.
+        ConfigError: the job has no judge.
     """
     judge = _judge_of(job)
-    if len(judge.against) > 1:
-        raise ConfigError("spec.judge.against: more than one answer file is not supported yet")
-    reference = name_of(judge.against[0])
-    name = job.metadata.name
+    own = NamedAnswers(job.metadata.name, outputs_uri(job.spec.output.uri))
     return InputFiles(
         questions=judge.questions or job.spec.input.prompts,
-        answers=(
-            NamedAnswers(
-                reference if reference != name else f"{name} (reference)", judge.against[0]
-            ),
-            NamedAnswers(name, outputs_uri(job.spec.output.uri)),
-        ),
+        pairs=tuple((reference, own) for reference in _references(own.name, judge.against)),
         context=judge.context,
         rules=judge.rules,
+        mode=Mode(judge.mode),
     )
+
+
+def _references(own_name: str, uris: Sequence[str]) -> Iterator[NamedAnswers]:
+    """A name of its own for each file."""
+    taken = {own_name}
+    for uri in uris:
+        plain = name_of(uri)
+        name, number = plain, 1
+        while name in taken:
+            name = f"{plain} (reference{f' {number}' if number > 1 else ''})"
+            number += 1
+        taken.add(name)
+        yield NamedAnswers(name, uri)
 
 
 def job_settings(job: VideoNevaJob) -> JudgeSettings:
@@ -54,19 +62,6 @@ def job_settings(job: VideoNevaJob) -> JudgeSettings:
     )
 
 
-def judge_job(
-    job: VideoNevaJob, *, api_key: str | None, progress: Progress | None = None
-) -> Judged:
-    """Judge the answers of `job`, which must lie under its output, and write its report.
-
-    Raises as `judge_files`.
-    """
-    store = open_store(job.spec.output.uri)
-    return judge_files(
-        job_files(job), job_settings(job), store=store, api_key=api_key, progress=progress
-    )
-
-
 def judge_files(
     files: InputFiles,
     settings: JudgeSettings,
@@ -75,7 +70,7 @@ def judge_files(
     api_key: str | None,
     progress: Progress | None = None,
 ) -> Judged:
-    """Judge two answer files; reviews, scores and report are written under `store`.
+    """Judge answer files; reviews, scores and report are written under `store`.
 
     Raises:
         ConfigError: an input is missing or unusable, or (JudgeStopped) the key or model is wrong.
@@ -85,7 +80,7 @@ def judge_files(
     client = OpenAIJudge(settings.endpoint, api_key=api_key)
     try:
         judged = run_judge(
-            inputs.comparison,
+            inputs.comparisons,
             settings,
             client=client,
             store=store,

@@ -8,25 +8,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 import orjson
 
 from judge.answers import AnswerSet
 from judge.client import ReviewRequest, Sampling
 from judge.contexts import Contexts
+from judge.modes import TRAITS, Mode, ModeTraits, Order
 from judge.prompt import build_messages
 from judge.questions import Question
 from judge.rules import Rules
 from neva.errors import ConfigError
 from neva.reasons import Reason
-
-
-class Order(StrEnum):
-    """In which order the two answers are shown to the judge."""
-
-    AS_GIVEN = "as_given"
-    SWAPPED = "swapped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +28,18 @@ class Comparison:
 
     Attributes:
         contexts: None when there is no context file; then the message has no context section.
+        mode: how it is judged. In reference mode answer 1 is the reference.
     """
 
     questions: Sequence[Question]
     answers: tuple[AnswerSet, AnswerSet]
     rules: Rules
     contexts: Contexts | None = None
+    mode: Mode = Mode.SCORES
+
+    @property
+    def traits(self) -> ModeTraits:
+        return TRAITS[self.mode]
 
     @property
     def names(self) -> tuple[str, str]:
@@ -54,7 +53,7 @@ class PlannedReview:
     Attributes:
         rule: name of the rule it is judged by.
         digest: content address; equal digests are the same review and are paid for once.
-        lengths: of the two answers in the order shown, in characters.
+        lengths: of the answers shown, in that order, in characters.
     """
 
     question: Question
@@ -62,7 +61,7 @@ class PlannedReview:
     rule: str
     request: ReviewRequest
     digest: str
-    lengths: tuple[int, int]
+    lengths: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +90,7 @@ def plan_reviews(
         ConfigError: a category has no rule, or both answer sets have one name.
     """
     _check(comparison)
-    orders = (Order.AS_GIVEN, Order.SWAPPED) if both_orders else (Order.AS_GIVEN,)
+    orders = comparison.traits.orders(both_orders)
     reviews: list[PlannedReview] = []
     not_reviewable: list[NotReviewable] = []
     for question in comparison.questions:
@@ -140,16 +139,16 @@ def _planned(
     rule = comparison.rules.find(question.category)
     if rule is None:  # _check has seen to it
         raise ConfigError(f"the rule file has no rule for {question.category}")
-    shown = [answers.texts[question.key] for answers in comparison.answers]
-    if order is Order.SWAPPED:
-        shown.reverse()
+    texts = [answers.texts[question.key] for answers in comparison.answers]
+    shown = [texts[side] for side in order.sides]
     messages = build_messages(
         rule=rule,
         question=question.text,
-        first=shown[0],
-        second=shown[1],
+        answers=shown,
+        labels=comparison.traits.labels,
         context=None if comparison.contexts is None else comparison.contexts.find(question),
+        reference=texts[0] if comparison.mode is Mode.REFERENCE else None,
     )
     request = ReviewRequest(model, messages, sampling)
-    lengths = (len(shown[0]), len(shown[1]))
+    lengths = tuple(map(len, shown))
     return PlannedReview(question, order, rule.name, request, review_digest(request), lengths)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from judge.rules import Rule
@@ -24,9 +25,8 @@ _LINE_ENDS = frozenset("\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029")
 
 _BRACKETED = re.compile(r"\[([^\[\]]*)\]")
 # `[INST]` is how Mixtral's own chat template marks turns, in plain text.
-_RESERVED = re.compile(
-    r"(endof|end)?(context|question|system|assistant|user|human|answer|inst)?[0-9]*"
-)
+_NAMES = "context|question|system|assistant|user|human|answer|reference|referenceanswer|inst"
+_RESERVED = re.compile(rf"(endof|end)?(?:({_NAMES})([0-9]*|[ab])|[0-9]*)")
 _ONLY_WORDS = re.compile(r"[^\W_]+(?:[ ]+[^\W_]+)*")
 
 
@@ -39,17 +39,30 @@ class Message:
 
 
 def build_messages(
-    *, rule: Rule, question: str, first: str, second: str, context: str | None
+    *,
+    rule: Rule,
+    question: str,
+    answers: Sequence[str],
+    labels: Sequence[str],
+    context: str | None,
+    reference: str | None = None,
 ) -> tuple[Message, ...]:
-    """The chat messages that ask for a verdict on two answers, in the order they are shown.
+    """The chat messages that ask for a verdict.
 
-    Without a context file there is no `[Context]` section, as in LLaVA's text-only recipe.
+    Args:
+        answers: in the order they are shown.
+        labels: what follows the role's name for each: `1` and `2` in LLaVA's recipe.
+        context: None leaves the section out, as LLaVA's text-only recipe does.
+        reference: the right answer, in reference mode.
     """
     role = rule.role
     sections = [] if context is None else [f"[Context]\n{quote(context, role)}\n\n"]
     sections.append(f"[Question]\n{quote(question, role)}\n\n")
-    for number, answer in ((1, first), (2, second)):
-        sections.append(f"[{role} {number}]\n{quote(answer, role)}\n\n[End of {role} {number}]\n\n")
+    if reference is not None:
+        sections.append(f"[Reference Answer]\n{quote(reference, role)}\n\n")
+    for label, answer in zip(labels, answers, strict=True):
+        name = f"{role} {label}".rstrip()
+        sections.append(f"[{name}]\n{quote(answer, role)}\n\n[End of {name}]\n\n")
     sections.append(f"[System]\n{rule.prompt}\n\n")
     return (Message("system", SYSTEM_MESSAGE), Message("user", "".join(sections)))
 

@@ -3,8 +3,9 @@
 Key: the review's content digest (`plan.review_digest`).
 Layout: `judge/parts/NNNN.jsonl` under the output, one reply a line, each part written once with
 If-None-Match. A part is flushed every few replies, so a killed run loses those of one flush at
-most. Recovery: read all parts in order; of replies with one digest the first counts. Parts hold the
-judge's raw words and no scores: a better parser needs no new reviews.
+most. Recovery: read all parts in order. Parts hold the
+judge's raw words and no scores: a better parser needs no new reviews. A digest may come again, if
+it was asked again because of what the judge said.
 """
 
 from __future__ import annotations

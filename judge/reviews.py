@@ -8,8 +8,9 @@ from typing import Any
 
 from judge.client import Reply
 from judge.errors import ReviewFailed
+from judge.modes import Mode, Order
 from judge.parse import NoVerdict, Verdict, parse_verdict
-from judge.plan import Comparison, NotReviewable, Order, Plan, PlannedReview
+from judge.plan import Comparison, NotReviewable, Plan, PlannedReview
 from judge.questions import Question
 from neva.reasons import Reason
 
@@ -27,13 +28,13 @@ class Review:
     """One review after the fact.
 
     Attributes:
-        scores: of answer 1 and of answer 2, in whichever order they were shown; None if there is
-            no verdict, and then `failure` says why.
+        scores: of answer 1 and of answer 2, in whichever order they were shown, None for one that
+            was not; None as a whole if there is no verdict, and then `failure` says why.
         reply: the judge's words, None if it never answered.
     """
 
     planned: PlannedReview
-    scores: tuple[float, float] | None
+    scores: tuple[float | None, float | None] | None
     reply: Reply | None
     failure: Failure | None
 
@@ -47,15 +48,15 @@ class QuestionResult:
     obstacle: Failure | None = None
 
 
-def read_review(planned: PlannedReview, reply: Reply | ReviewFailed) -> Review:
+def read_review(planned: PlannedReview, reply: Reply | ReviewFailed, mode: Mode) -> Review:
     """Read the verdict out of what the judge said, or failed to say."""
     if isinstance(reply, ReviewFailed):
         return Review(planned, None, None, Failure(reply.reason, reply.message))
-    verdict = parse_verdict(reply.content)
+    verdict = parse_verdict(reply.content, mode)
     if isinstance(verdict, NoVerdict):
         failure = Failure(Reason.VERDICT_UNREADABLE, verdict.why)
         return Review(planned, None, reply, failure)
-    return Review(planned, _unswapped(verdict, planned.order), reply, None)
+    return Review(planned, _by_side(verdict, planned.order, mode), reply, None)
 
 
 def collect(
@@ -64,7 +65,7 @@ def collect(
     """Results in question order. `replies` has one entry for each digest of the plan."""
     reviews: dict[str, list[Review]] = {}
     for planned in plan.reviews:
-        review = read_review(planned, replies[planned.digest])
+        review = read_review(planned, replies[planned.digest], comparison.mode)
         reviews.setdefault(planned.question.key, []).append(review)
     obstacles: dict[str, NotReviewable] = {item.question.key: item for item in plan.not_reviewable}
     return tuple(
@@ -103,8 +104,10 @@ def _review(review: Review, comparison: Comparison) -> dict[str, Any]:
     names = comparison.names
     return {
         "order": str(planned.order),
-        "shown": list(names if planned.order is Order.AS_GIVEN else reversed(names)),
-        "scores": None if review.scores is None else dict(zip(names, review.scores, strict=True)),
+        "shown": [names[side] for side in planned.order.sides],
+        "scores": None
+        if review.scores is None
+        else {n: s for n, s in zip(names, review.scores, strict=True) if s is not None},
         **_failure(review.failure),
         "content": reply.content if reply else None,
         "rule": planned.rule,
@@ -123,7 +126,7 @@ def _failure(failure: Failure | None) -> dict[str, str | None]:
     return {"reason": str(failure.reason), "message": failure.message}
 
 
-def _unswapped(verdict: Verdict, order: Order) -> tuple[float, float]:
-    if order is Order.SWAPPED:
-        return verdict.second, verdict.first
-    return verdict.first, verdict.second
+def _by_side(verdict: Verdict, order: Order, mode: Mode) -> tuple[float | None, float | None]:
+    """Scores of answer 1 and answer 2. The reference is right by definition."""
+    given = dict(zip(order.sides, verdict.scores, strict=True))
+    return given.get(0, 1.0 if mode is Mode.REFERENCE else None), given.get(1)

@@ -78,15 +78,15 @@ def parse_rules(data: bytes, source: str) -> Rules:
     return Rules(rules, _digest(rules))
 
 
-def default_rules() -> Rules:
-    """The project's own rubric, `conf/judge/rules.yaml`."""
+def default_rules(name: str = "rules.yaml") -> Rules:
+    """One of the project's own rubrics, under `conf/judge`."""
     installed = Path(str(resources.files("neva"))) / "conf"
     checkout = Path(__file__).resolve().parent.parent / "conf"
     for folder in (installed, checkout):
-        path = folder / "judge" / "rules.yaml"
+        path = folder / "judge" / name
         if path.is_file():
-            return parse_rules(path.read_bytes(), "conf/judge/rules.yaml")
-    raise ConfigError("conf/judge/rules.yaml is missing from this installation")
+            return parse_rules(path.read_bytes(), f"conf/judge/{name}")
+    raise ConfigError(f"conf/judge/{name} is missing from this installation")
 
 
 def _digest(rules: Mapping[str, Rule]) -> str:

@@ -1,4 +1,4 @@
-"""Judges one comparison: plan, ask, score, write. The library behind every command.
+"""Judges comparisons: plan, ask, score, write. The library behind every command.
 
 Writes under the output store:
     judge/parts/NNNN.jsonl   replies as they come (`judge.replies`)
@@ -11,7 +11,7 @@ the judge's words alone.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -22,7 +22,7 @@ from judge.asking import Progress, ask_all
 from judge.client import JudgeClient, Reply, Sampling
 from judge.jsonl import Problem
 from judge.parse import Verdict, parse_verdict
-from judge.plan import Comparison, plan_reviews
+from judge.plan import Comparison, Plan, PlannedReview, plan_reviews
 from judge.replies import ReplyLog
 from judge.reviews import QuestionResult, collect, review_records
 from judge.scores import Scores, summarize
@@ -39,6 +39,8 @@ class JudgeSettings:
     Attributes:
         endpoint: recorded with the scores, without user names or query; the client has its own.
         concurrency: most requests at a time.
+        retry_failed: ask again where the judge's reply held no verdict. What never got a reply is
+            asked again in any case.
     """
 
     model: str
@@ -46,23 +48,24 @@ class JudgeSettings:
     sampling: Sampling = field(default_factory=Sampling)
     both_orders: bool = True
     concurrency: int = 8
+    retry_failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A finished comparison.
+    """Finished comparisons.
 
     Attributes:
+        scores: of the first comparison.
         record: what judge/scores.json holds.
     """
 
     scores: Scores
-    results: tuple[QuestionResult, ...]
     record: dict[str, Any]
 
 
 def run_judge(
-    comparison: Comparison,
+    comparisons: Sequence[Comparison],
     settings: JudgeSettings,
     *,
     client: JudgeClient,
@@ -70,7 +73,9 @@ def run_judge(
     problems: Sequence[Problem] = (),
     progress: Progress | None = None,
 ) -> Judged:
-    """Have `comparison` judged and write its reviews and scores under `store`.
+    """Have `comparisons` judged and write their reviews and scores under `store`.
+
+    scores.json is the first one's, and has the others under `others`.
 
     Args:
         problems: unusable lines of the question and context files, to be reported with the scores.
@@ -80,42 +85,91 @@ def run_judge(
         JudgeStopped: wrong key, model or endpoint; replies had until then are kept.
         StoreError: the output can't be written.
     """
-    plan = plan_reviews(
-        comparison,
-        model=settings.model,
-        sampling=settings.sampling,
-        both_orders=settings.both_orders,
-    )
+    plans = [
+        plan_reviews(
+            comparison,
+            model=settings.model,
+            sampling=settings.sampling,
+            both_orders=settings.both_orders,
+        )
+        for comparison in comparisons
+    ]
     log = ReplyLog(store)
+    held = _Held(log.load(), comparisons, plans, retry_failed=settings.retry_failed)
     replies = ask_all(
-        plan.reviews,
-        known=_with_verdict(log.load()),
+        held.to_ask,
+        known=held.known,
         client=client,
         log=log,
         concurrency=settings.concurrency,
         progress=progress,
     )
-    results = collect(comparison, plan, replies)
-    scores = summarize(results)
-    record = _record(comparison, settings, results, scores, problems)
-    lines = (orjson.dumps(line) + b"\n" for line in review_records(comparison, results))
+    records: list[dict[str, Any]] = []
+    lines: list[bytes] = []
+    scores: list[Scores] = []
+    for comparison, plan in zip(comparisons, plans, strict=True):
+        results = collect(comparison, plan, replies)
+        scores.append(summarize(results, comparison.mode))
+        records.append(_record(comparison, settings, results, scores[-1], problems))
+        lines.extend(orjson.dumps(line) + b"\n" for line in review_records(comparison, results))
+    record = {**records[0], "others": records[1:]}
     store.put(REVIEWS, b"".join(lines))
     store.put(layout.SCORES, orjson.dumps(record, option=orjson.OPT_INDENT_2) + b"\n")
-    return Judged(scores, results, record)
+    return Judged(scores[0], record)
+
+
+class _Held:
+    """The replies of earlier runs, and what they leave to ask.
+
+    Attributes:
+        known: reply by digest; of several the first with a verdict, else the last.
+        to_ask: every planned review. One that is asked again gets another seed: the same one might
+            well bring the same words.
+    """
+
+    def __init__(
+        self,
+        replies: Iterable[tuple[str, Reply]],
+        comparisons: Sequence[Comparison],
+        plans: Sequence[Plan],
+        *,
+        retry_failed: bool,
+    ) -> None:
+        modes = {
+            review.digest: comparison.mode
+            for comparison, plan in zip(comparisons, plans, strict=True)
+            for review in plan.reviews
+        }
+        good: dict[str, Reply] = {}
+        bad: dict[str, list[Reply]] = {}
+        for digest, reply in replies:
+            mode = modes.get(digest)
+            if mode is None:
+                continue
+            if isinstance(parse_verdict(reply.content, mode), Verdict):
+                good.setdefault(digest, reply)
+            else:
+                bad.setdefault(digest, []).append(reply)
+        failed = {} if retry_failed else {digest: tries[-1] for digest, tries in bad.items()}
+        self.known: dict[str, Reply] = {**failed, **good}
+        self.to_ask = [
+            _with_seed(review, len(bad.get(review.digest, ())))
+            for plan in plans
+            for review in plan.reviews
+        ]
+
+
+def _with_seed(review: PlannedReview, num_tries: int) -> PlannedReview:
+    if not num_tries:
+        return review
+    sampling = review.request.sampling
+    sampling = replace(sampling, seed=sampling.seed + num_tries)
+    return replace(review, request=replace(review.request, sampling=sampling))
 
 
 def is_stand_in(*models: str | None) -> bool:
     """Whether a judge says by its name that it is no real one."""
     return any("stand-in" in (model or "").casefold() for model in models)
-
-
-def _with_verdict(replies: Iterable[tuple[str, Reply]]) -> dict[str, Reply]:
-    """Replies worth keeping: one that holds no verdict is asked for again by the next run."""
-    known: dict[str, Reply] = {}
-    for digest, reply in replies:
-        if isinstance(parse_verdict(reply.content), Verdict):
-            known.setdefault(digest, reply)
-    return known
 
 
 def _record(
@@ -139,6 +193,8 @@ def _record(
             "both_orders": settings.both_orders,
             "rules_digest": comparison.rules.digest,
         },
+        "mode": str(comparison.mode),
+        "unit": comparison.traits.unit,
         "model": settings.model,
         "answers": list(comparison.names),
         **scores.to_json(),
@@ -173,6 +229,9 @@ def _unmatched(comparison: Comparison) -> dict[str, Any]:
             for question in comparison.questions
             if contexts is not None and contexts.find(question) is None
         ],
+        "contexts_without_question": []
+        if contexts is None
+        else contexts.left_over(comparison.questions),
     }
 
 

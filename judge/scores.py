@@ -10,17 +10,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from judge.plan import Order
+from judge.modes import TRAITS, Mode
 from judge.reviews import QuestionResult
 from judge.stats.bias import Bias, Shown, bias
 from judge.stats.figures import Figures, MacroFigures, Observation, figures, macro_figures
-
-UNIT = 10.0
-"""What one point of score is in the tables of LLaVA and NeMo."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +25,7 @@ class QuestionScore:
     """One judged question.
 
     Attributes:
-        scores: of answer 1 and answer 2, from 1 to 10.
+        scores: of answer 1 and answer 2, as the mode has them (`judge.modes`).
         orders_agree: whether both orders prefer the same answer (or neither prefers one); None
             when only one order has a verdict.
         cluster: the video or image asked about: questions about one are no independent evidence.
@@ -49,7 +46,8 @@ class Summary:
     """The figures of one category, or of all questions.
 
     Attributes:
-        scores: mean of each answer times ten, one decimal; None when nothing was judged.
+        scores: mean of each answer in the mode's unit (times ten for scores from 1 to 10), one
+            decimal; None when nothing was judged.
         relative: 100 x mean of answer 2 / mean of answer 1, LLaVA's headline; one decimal.
         num_wins, num_ties, num_losses: of answer 2 against answer 1, by question.
         num_both_orders: questions with a verdict in both orders; in `num_agreeing` of them the
@@ -105,41 +103,41 @@ class Scores:
 
 
 def score_question(result: QuestionResult) -> QuestionScore | None:
-    """The score of one question, or None when no order gave a verdict."""
-    given = {
-        review.planned.order: review.scores
-        for review in result.reviews
-        if review.scores is not None
-    }
-    if not given:
+    """The score of one question: each answer's mean over the reviews that rate it. None when one
+    of the answers has no rating."""
+    given = [review.scores for review in result.reviews if review.scores is not None]
+    sides = [[s for scores in given if (s := scores[side]) is not None] for side in (0, 1)]
+    if not all(sides):
         return None
+    pairs = [(one, two) for one, two in given if one is not None and two is not None]
     agree = None
-    if len(given) == len(Order):
-        agree = len({preference(scores) for scores in given.values()}) == 1
-    first, second = (math.fsum(s[side] for s in given.values()) / len(given) for side in (0, 1))
+    if len(pairs) > 1:
+        agree = len({preference(scores) for scores in pairs}) == 1
+    first, second = (math.fsum(scores) / len(scores) for scores in sides)
     question = result.question
     cluster = question.media if question.media is not None else f"question {question.key}"
     return QuestionScore(question.category, (first, second), agree, cluster)
 
 
-def summarize(results: Sequence[QuestionResult]) -> Scores:
+def summarize(results: Sequence[QuestionResult], mode: Mode = Mode.SCORES) -> Scores:
     """The figures of a whole comparison."""
+    unit = TRAITS[mode].unit
     scored = [(result.question.category, score_question(result)) for result in results]
     names = sorted({category for category, _ in scored})
     judged = [score.observation for _, score in scored if score is not None]
     return Scores(
-        overall=_summary(score for _, score in scored),
+        overall=_summary([score for _, score in scored], unit),
         categories={
-            name: _summary(s for category, s in scored if category == name) for name in names
+            name: _summary([s for category, s in scored if category == name], unit)
+            for name in names
         },
-        macro=macro_figures(judged, UNIT),
+        macro=macro_figures(judged, unit),
         bias=bias([shown for result in results for shown in _shown(result)]),
         failed_by_reason=_failures(results),
     )
 
 
-def _summary(scored: Iterable[QuestionScore | None]) -> Summary:
-    everything = list(scored)
+def _summary(everything: Sequence[QuestionScore | None], unit: float) -> Summary:
     judged = [score for score in everything if score is not None]
     preferences = Counter(preference(score.scores) for score in judged)
     in_both = [score for score in judged if score.orders_agree is not None]
@@ -149,8 +147,8 @@ def _summary(scored: Iterable[QuestionScore | None]) -> Summary:
             round(math.fsum(score.scores[side] for score in judged) / len(judged), 3)
             for side in (0, 1)
         )
-        scores = (round(first * 10, 1), round(second * 10, 1))
-        relative = round(100 * second / first, 1)
+        scores = (round(first * unit, 1), round(second * unit, 1))
+        relative = round(100 * second / first, 1) if first else None
     return Summary(
         num_questions=len(everything),
         num_judged=len(judged),
@@ -162,7 +160,7 @@ def _summary(scored: Iterable[QuestionScore | None]) -> Summary:
         num_losses=preferences[-1],
         num_both_orders=len(in_both),
         num_agreeing=sum(score.orders_agree is True for score in in_both),
-        figures=figures([score.observation for score in judged], UNIT),
+        figures=figures([score.observation for score in judged], unit),
     )
 
 
@@ -175,19 +173,21 @@ def preference(scores: tuple[float, float]) -> int:
 def _shown(result: QuestionResult) -> Iterator[Shown]:
     """Its verdicts as the judge saw the answers. Of a question asked in both orders none if one
     failed: each answer must have been first as often."""
-    given = [(r.planned, r.scores) for r in result.reviews if r.scores is not None]
-    if len(given) < len(result.reviews):
+    if any(review.scores is None for review in result.reviews):
         return
-    for planned, (first, second) in given:
-        swapped = planned.order is Order.SWAPPED
-        yield Shown((second, first) if swapped else (first, second), planned.lengths)
+    for review in result.reviews:
+        sides, lengths = review.planned.order.sides, review.planned.lengths
+        if review.scores is not None and len(sides) == 2:
+            first, second = (review.scores[side] for side in sides)
+            if first is not None and second is not None:
+                yield Shown((first, second), (lengths[0], lengths[1]))
 
 
 def _failures(results: Sequence[QuestionResult]) -> dict[str, int]:
     """Failed questions by reason; one with several failed reviews counts under the first's."""
     counts: Counter[str] = Counter()
     for result in results:
-        if any(review.scores is not None for review in result.reviews):
+        if score_question(result) is not None:
             continue
         failures = [result.obstacle, *(review.failure for review in result.reviews)]
         counts.update([str(failure.reason) for failure in failures if failure is not None][:1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -13,6 +13,14 @@ from rich.text import Text
 
 _DASH = "–"
 
+UNITS: Mapping[str, str] = {
+    "scores": "mean score x 10",
+    "verdict": "wins in percent, a tie is half a win",
+    "single": "mean score x 10, each answer judged alone",
+    "reference": "correct answers in percent",
+}
+"""What the figures of each mode are."""
+
 
 def scores_table(record: Mapping[str, Any]) -> RenderableType:
     """The table of what judge/scores.json holds: one row a category, the whole first."""
@@ -21,7 +29,7 @@ def scores_table(record: Mapping[str, Any]) -> RenderableType:
     stand_in = ", a stand-in and no real judge" if judge["stand_in"] else ""
     table = Table(
         title=f"{escape(second)} against {escape(first)}",
-        caption="mean score x 10; win/tie/loss; agree: same preference in both orders\n"
+        caption=f"{UNITS[record['mode']]}; win/tie/loss; agree: same preference in both orders\n"
         f"judged by {escape(judge['model'])}{stand_in}",
         title_justify="left",
         caption_justify="left",
@@ -94,17 +102,26 @@ def _counted(num: int, one: str, more: str | None = None) -> str:
     return f"{num} {one if num == 1 else more or one + 's'}"
 
 
+def _some(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:10]) + (", …" if len(ids) > 10 else "")
+
+
 def _notes(record: Mapping[str, Any]) -> list[Text]:
     notes = [Text(sentence) for sentence in precision(record)]
     if record["failed_by_reason"]:
         reasons = ", ".join(f"{name} {n}" for name, n in record["failed_by_reason"].items())
         notes.append(Text(f"without a verdict, in no mean: {reasons}", style="red"))
+    left_over = record["unmatched"]["contexts_without_question"]
+    if left_over:
+        words = _counted(len(left_over), "caption")
+        notes.append(Text(f"{words} without question: {_some(left_over)}", style="yellow"))
     for name, ids in record["unmatched"]["answers"].items():
         for what, listed in ids.items():
             if listed:
-                shown = ", ".join(listed[:10]) + (", …" if len(listed) > 10 else "")
                 words = what.replace("_", " ")
-                notes.append(Text(f"{name}: {len(listed)} {words}: {shown}", style="yellow"))
+                notes.append(
+                    Text(f"{name}: {len(listed)} {words}: {_some(listed)}", style="yellow")
+                )
     if record["problems"]:
         notes.append(Text(f"{len(record['problems'])} unusable input lines:", style="yellow"))
         for problem in record["problems"][:10]:

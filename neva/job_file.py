@@ -87,8 +87,6 @@ def unsupported(spec: JobSpec) -> Iterator[str]:
     later = "is not supported by this version"
     if spec.media_base_path.endswith((".tar", ".tar.gz", ".tgz")):
         yield f"spec.input.mediaBasePath: a tar {later}; give a folder or a prefix"
-    if spec.judge is not None and len(spec.judge.against) > 1:
-        yield f"spec.judge.against: more than one answer file {later}"
 
 
 def answer_digest(spec: JobSpec) -> str:

@@ -276,6 +276,11 @@ class Judge(CamelModel):
     against: tuple[Uri, ...] = Field(
         min_length=1, max_length=16, description="Answer files to compare the answers with."
     )
+    mode: Literal["scores", "verdict", "single", "reference"] = Field(
+        "scores",
+        description="scores: both answers from 1 to 10. verdict: A, B or tie. single: each answer "
+        "alone from 1 to 10. reference: correct or not by the answers in `against`.",
+    )
     both_orders: StrictBool = Field(True, description="Ask twice, with the answers swapped.")
     concurrency: int = Field(8, ge=1, le=1024, description="Most requests at a time.")
     max_tokens: int = Field(1024, ge=1, le=MAX_INT32, description="Most tokens of one review.")

@@ -31,7 +31,12 @@ from neva.ledger import layout
 from neva.store.base import Store
 
 _JPEG = b"\xff\xd8\xff"
-_ORDERS = {"as_given": "as given", "swapped": "swapped"}
+_ORDERS = {
+    "as_given": "as given",
+    "swapped": "swapped",
+    "first_alone": "alone",
+    "second_alone": "alone",
+}
 _OUTCOMES = {1: "better", 0: "equal", -1: "worse"}
 
 
@@ -49,6 +54,8 @@ def load_report(store: Store, name: str | None = None) -> Report:
     outputs, errors = _lines(store, layout.OUTPUTS), _lines(store, layout.ERRORS)
     # Reviews without scores are the remains of a run that is being judged again.
     reviews = _lines(store, REVIEWS) if scores is not None else None
+    if scores is not None and reviews is not None:
+        reviews = [r for r in reviews if set(r["answers"]) == set(scores["answers"])]
     if summary is None and outputs is None and reviews is None:
         raise ConfigError(f"{store.base_uri}: no finished run and no reviews here")
     warnings = _disagreements(summary, outputs, errors)
@@ -191,7 +198,7 @@ def _row(record: Record, reviews: list[Record], names: list[str]) -> RowView:
     texts: Mapping[str, Any] = reviews[0]["answers"] if reviews else {}
     if not texts:
         names, texts = ["answer"], {"answer": answer_text(record)}
-    means = [sum(s[name] for s in given) / len(given) if given else None for name in names]
+    means = [_mean([scores[name] for scores in given if name in scores]) for name in names]
     answers = tuple(
         AnswerView(visible(name), side, None if texts[name] is None else visible(texts[name]), mean)
         for side, (name, mean) in enumerate(zip(names, means, strict=True), start=3 - len(names))
@@ -199,7 +206,8 @@ def _row(record: Record, reviews: list[Record], names: list[str]) -> RowView:
     outcome = None
     if given and means[0] is not None and means[1] is not None:
         outcome = _OUTCOMES[preference((means[0], means[1]))]
-    preferred = {preference((scores[names[0]], scores[names[1]])) for scores in given}
+    pairs = [scores for scores in given if len(scores) == 2]
+    preferred = {preference((scores[names[0]], scores[names[1]])) for scores in pairs}
     question = _question_text(record) or visible(reviews[0]["question"] if reviews else "")
     category = record.get("category")
     return RowView(
@@ -213,6 +221,10 @@ def _row(record: Record, reviews: list[Record], names: list[str]) -> RowView:
     )
 
 
+def _mean(scores: list[float]) -> float | None:
+    return sum(scores) / len(scores) if scores else None
+
+
 def _verdict(review: Record, names: list[str]) -> VerdictView:
     scores, words = review["scores"], (review.get("content") or "").strip()
     if scores is not None:
@@ -221,7 +233,7 @@ def _verdict(review: Record, names: list[str]) -> VerdictView:
     return VerdictView(
         order=_ORDERS.get(str(review["order"]), "not asked"),
         shown_first=visible((review.get("shown") or [""])[0]),
-        scores=None if scores is None else (scores[names[0]], scores[names[1]]),
+        scores=None if scores is None else (scores.get(names[0]), scores.get(names[1])),
         words=visible(words),
         failure=None if failure is None else visible(failure),
     )

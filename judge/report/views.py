@@ -26,7 +26,7 @@ class VerdictView:
 
     order: str
     shown_first: str
-    scores: tuple[float, float] | None
+    scores: tuple[float | None, float | None] | None
     words: str
     failure: str | None
 

@@ -43,7 +43,13 @@ CONTEXTS = [{"video": "a.mp4", "caption": CAPTION}]
 def messages(question: str, first: str, second: str) -> tuple[Message, ...]:
     rule = default_rules().find("conv")
     assert rule is not None
-    return build_messages(rule=rule, question=question, first=first, second=second, context=CAPTION)
+    return build_messages(
+        rule=rule,
+        question=question,
+        answers=(first, second),
+        labels=("1", "2"),
+        context=CAPTION,
+    )
 
 
 @pytest.fixture

@@ -8,7 +8,9 @@ import pytest
 from judge.answers import read_answers
 from judge.contexts import read_contexts
 from judge.inputs import InputFiles, NamedAnswers, read_inputs
+from judge.modes import TRAITS, Mode
 from judge.questions import read_questions
+from judge.rules import default_rules
 from neva.errors import ConfigError
 from neva.reasons import Reason
 
@@ -142,11 +144,13 @@ def test_files_are_joined_through_their_uris(tmp_path: Path) -> None:
     wanted = InputFiles(
         str(tmp_path / "q.jsonl"),
         (
-            NamedAnswers("reference", (tmp_path / "ref.jsonl").as_uri()),
-            NamedAnswers("model", str(tmp_path / "outputs.jsonl")),
+            (
+                NamedAnswers("reference", (tmp_path / "ref.jsonl").as_uri()),
+                NamedAnswers("model", str(tmp_path / "outputs.jsonl")),
+            ),
         ),
     )
-    comparison = read_inputs(wanted).comparison
+    (comparison,) = read_inputs(wanted).comparisons
     assert [answers.texts for answers in comparison.answers] == [{"1": "A"}, {"1": "B"}]
     assert comparison.contexts is None
     assert {"conv", "detail", "complex", "default"} <= set(comparison.rules.rules)
@@ -156,6 +160,26 @@ def test_a_missing_or_empty_file_is_a_configuration_error(tmp_path: Path) -> Non
     (tmp_path / "q.jsonl").write_bytes(b"\n")
     answers = NamedAnswers("a", str(tmp_path / "a.jsonl")), NamedAnswers("b", "/nowhere/b.jsonl")
     with pytest.raises(ConfigError, match="no usable question"):
-        read_inputs(InputFiles(str(tmp_path / "q.jsonl"), answers))
+        read_inputs(InputFiles(str(tmp_path / "q.jsonl"), (answers,)))
     with pytest.raises(ConfigError, match=r"missing\.jsonl does not exist"):
-        read_inputs(InputFiles(str(tmp_path / "missing.jsonl"), answers))
+        read_inputs(InputFiles(str(tmp_path / "missing.jsonl"), (answers,)))
+
+
+def test_a_reference_may_stand_beside_the_answer(tmp_path: Path) -> None:
+    (tmp_path / "q.jsonl").write_bytes(b"".join(lines({"question_id": 1, "text": "Q"})))
+    both = {"question_id": 1, "question": "Q", "ref_answer": "right", "pred_answer": "said"}
+    (tmp_path / "both.jsonl").write_bytes(b"".join(lines(both)))
+    uri = str(tmp_path / "both.jsonl")
+    pair = (NamedAnswers("truth", uri), NamedAnswers("model", uri))
+    wanted = InputFiles(str(tmp_path / "q.jsonl"), (pair,), mode=Mode.REFERENCE)
+    (comparison,) = read_inputs(wanted).comparisons
+    assert [dict(answers.texts) for answers in comparison.answers] == [
+        {"1": "right"},
+        {"1": "said"},
+    ]
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_every_mode_has_a_rubric_of_its_own(mode: Mode) -> None:
+    rules = default_rules(TRAITS[mode].rules)
+    assert rules.find("any category at all") is not None

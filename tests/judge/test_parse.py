@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from judge.modes import Mode
 from judge.parse import NoVerdict, Verdict, parse_verdict
 
 
@@ -24,7 +29,7 @@ from judge.parse import NoVerdict, Verdict, parse_verdict
 def test_two_scores_on_the_first_line_are_a_verdict(
     reply: str, scores: tuple[float, float]
 ) -> None:
-    assert parse_verdict(reply) == Verdict(*scores)
+    assert parse_verdict(reply) == Verdict(scores)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +72,7 @@ scores = st.one_of(
 def test_any_two_scores_in_range_are_read_whatever_stands_below(
     first: float, second: float, separator: str, rest: str
 ) -> None:
-    assert parse_verdict(f"{first:g}{separator}{second:g}{rest}") == Verdict(first, second)
+    assert parse_verdict(f"{first:g}{separator}{second:g}{rest}") == Verdict((first, second))
 
 
 @given(
@@ -86,5 +91,23 @@ def test_lines_of_another_count_or_range_are_no_verdict(
 def test_no_reply_breaks_the_parser(reply: str) -> None:
     verdict = parse_verdict(reply)
     if isinstance(verdict, Verdict):
-        assert 1 <= verdict.first <= 10
-        assert 1 <= verdict.second <= 10
+        assert all(1 <= score <= 10 for score in verdict.scores)
+
+
+_FILE = Path(__file__).with_name("wild_replies.jsonl")
+WILD = [orjson.loads(line) for line in _FILE.read_bytes().splitlines()]
+
+
+@pytest.mark.parametrize("case", WILD, ids=lambda case: repr(case["reply"][:30]))
+def test_what_judges_write_is_read_where_it_has_one_meaning(case: dict[str, Any]) -> None:
+    found = parse_verdict(case["reply"], Mode(case["mode"]))
+    assert (list(found.scores) if isinstance(found, Verdict) else None) == case["scores"]
+
+
+def test_there_are_a_hundred_wild_replies() -> None:
+    assert len(WILD) >= 100
+
+
+@given(st.sampled_from(Mode), st.text(alphabet="0129/ ,.:{}[]*\"'\nABabtiecorsn", max_size=40))
+def test_no_reply_breaks_any_modes_parser(mode: Mode, reply: str) -> None:
+    parse_verdict(reply, mode)

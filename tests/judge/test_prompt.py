@@ -17,7 +17,11 @@ DELIMITERS = re.compile(
 
 def message(first: str = "A1-0", second: str = "A2-0", question: str = "Q zero?") -> str:
     messages = build_messages(
-        rule=RULE, question=question, first=first, second=second, context="cap one"
+        rule=RULE,
+        question=question,
+        answers=(first, second),
+        labels=("1", "2"),
+        context="cap one",
     )
     assert [m.role for m in messages] == ["system", "user"]
     assert messages[0].content == SYSTEM_MESSAGE
@@ -33,9 +37,9 @@ def test_the_message_is_that_of_the_original() -> None:
 
 
 def test_without_context_there_is_no_context_section() -> None:
-    content = build_messages(rule=RULE, question="Q", first="a", second="b", context=None)[
-        1
-    ].content
+    content = build_messages(
+        rule=RULE, question="Q", answers=("a", "b"), labels=("1", "2"), context=None
+    )[1].content
     assert content.startswith("[Question]\nQ\n\n")
 
 

@@ -74,7 +74,7 @@ def finished_run(*, judged: bool = True, answer: str = "A2-0") -> MemoryStore:
     if judged:
         reply = f"8 6\nThe first is better. {HOSTILE}"
         judge = FakeJudge(lambda content: "hm" if "Q1?" in content else reply)
-        run_judge(compared, SETTINGS, client=judge, store=store)
+        run_judge([compared], SETTINGS, client=judge, store=store)
     return store
 
 
@@ -204,7 +204,7 @@ def test_a_run_of_errors_only_has_a_report() -> None:
 
 def test_reviews_alone_have_a_report() -> None:
     store = MemoryStore()
-    run_judge(comparison(["conv"]), SETTINGS, client=FakeJudge(lambda _: "7 8"), store=store)
+    run_judge([comparison(["conv"])], SETTINGS, client=FakeJudge(lambda _: "7 8"), store=store)
     page = page_of(store)
     assert "Judged only" in page
     assert "A2-0" in page

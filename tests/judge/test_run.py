@@ -28,7 +28,9 @@ def first_is_better(content: str) -> str:
 
 def run(judge: FakeJudge, store: MemoryStore, **changes: Any) -> Judged:
     compared = changes.pop("compared", None) or comparison(["conv", "conv", "detail"])
-    return run_judge(compared, dataclasses.replace(SETTINGS, **changes), client=judge, store=store)
+    return run_judge(
+        [compared], dataclasses.replace(SETTINGS, **changes), client=judge, store=store
+    )
 
 
 def reviews_in(store: MemoryStore) -> list[dict[str, Any]]:
@@ -110,10 +112,29 @@ def test_one_changed_answer_is_judged_anew_and_alone() -> None:
     assert all("new" in request.messages[-1].content for request in judge.asked)
 
 
-def test_reviews_without_verdict_are_asked_again_by_the_next_run() -> None:
+def test_a_reply_without_verdict_is_paid_for_again_only_if_wanted() -> None:
     store = MemoryStore()
     failing = FakeJudge(lambda content: "no idea" if "Q1?" in content else first_is_better(content))
     assert run(failing, store).scores.failed_by_reason == {Reason.VERDICT_UNREADABLE: 1}
+    judge = FakeJudge(first_is_better)
+    assert run(judge, store).scores.overall.num_failed == 1
+    assert judge.asked == []
+    assert run(judge, store, retry_failed=True).scores.overall.num_failed == 0
+    assert len(judge.asked) == 2
+    # with another seed: the same one might well bring the same words
+    assert {request.sampling.seed for request in judge.asked} == {43}
+    assert run(judge, store).scores.overall.num_failed == 0
+    assert len(judge.asked) == 2
+
+
+def test_a_request_that_got_no_reply_is_made_again_by_the_next_run() -> None:
+    store = MemoryStore()
+    failing = FakeJudge(
+        lambda content: (
+            ReviewFailed("down", retryable=True) if "Q1?" in content else first_is_better(content)
+        )
+    )
+    assert run(failing, store).scores.failed_by_reason == {Reason.JUDGE_UNAVAILABLE: 1}
     judge = FakeJudge(first_is_better)
     assert run(judge, store).scores.overall.num_failed == 0
     assert len(judge.asked) == 2
@@ -238,7 +259,7 @@ def test_the_record_names_judge_and_problems_and_no_secret() -> None:
         SETTINGS, model="Some-Stand-In", endpoint="https://user:secret@host:1/v1?key=secret"
     )
     record = run_judge(
-        comparison(["conv"]),
+        [comparison(["conv"])],
         settings,
         client=FakeJudge(first_is_better),
         store=MemoryStore(),

@@ -4,7 +4,8 @@ import pytest
 
 from judge.client import Reply, Sampling
 from judge.errors import ReviewFailed
-from judge.plan import Order, plan_reviews
+from judge.modes import Order
+from judge.plan import plan_reviews
 from judge.reviews import QuestionResult, collect
 from judge.scores import score_question, summarize
 from neva.reasons import Reason

@@ -11,7 +11,7 @@ from tests.judge.examples import SETTINGS, comparison
 
 def record(judge: FakeJudge, num: int = 4) -> dict[str, object]:
     compared = comparison(["conv"] * num)
-    return run_judge(compared, SETTINGS, client=judge, store=MemoryStore()).record
+    return run_judge([compared], SETTINGS, client=judge, store=MemoryStore()).record
 
 
 def test_the_table_says_what_its_figures_are_worth() -> None:
