@@ -38,6 +38,7 @@ from neva.reasons import Reason
 from neva.spec import JobSpec
 
 _PODS_GONE_S = 120.0  # a deleted job does not wait longer for its pods
+_PURGE_S = 600.0  # nor longer for its queue to be emptied
 
 
 def plan(seen: Observed, pace: Pace) -> Plan:
@@ -74,7 +75,9 @@ def _clean_up(seen: Observed) -> Plan:
     if seen.pods and waited_s < _PODS_GONE_S:
         return Plan((), SOON_S)
     run_id = job.status.get("runId")
-    purge = (PurgeRun(run_id),) if run_id else ()
+    # A broker that is gone for good must not hold the job back: what is left in it expires, or
+    # was lost with it.
+    purge = (PurgeRun(run_id),) if run_id and waited_s < _PURGE_S else ()
     return Plan((*purge, SetFinalizer(False)), SOON_S)
 
 

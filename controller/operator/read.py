@@ -111,13 +111,15 @@ def read_pod(body: Json) -> PodSeen | None:
     container = _main_container(body)
     state = container.get("state") or {}
     waiting, ended = state.get("waiting"), state.get("terminated")
+    # What a lost node last said of a container stays: the phase is what holds.
+    refused = _refused(status) if status.get("phase") == "Failed" and ended is None else None
     return PodSeen(
         name=metadata["name"],
         child=child,
         phase=status.get("phase") or "Pending",
         created_s=epoch_s(metadata.get("creationTimestamp")) or 0.0,
         terminating="deletionTimestamp" in metadata,
-        running="running" in state,
+        running="running" in state and refused is None,
         unschedulable=_unschedulable(status),
         waiting=(waiting.get("reason") or "", waiting.get("message") or "") if waiting else None,
         exit_code=ended.get("exitCode") if ended else None,
@@ -125,6 +127,7 @@ def read_pod(body: Json) -> PodSeen | None:
         exit_reason=(ended or {}).get("reason") or "",
         ended_s=epoch_s((ended or {}).get("finishedAt")),
         uid=metadata["uid"],
+        refused=refused,
     )
 
 
@@ -159,6 +162,11 @@ def _main_container(body: Json) -> Json:
     named = [s for s in statuses if s.get("name") == role]
     found: Json = (named or statuses or [{}])[0]
     return found
+
+
+def _refused(status: Json) -> str:
+    words = [status.get("reason"), status.get("message")]
+    return ": ".join(word for word in words if word) or "no reason given"
 
 
 def _unschedulable(status: Json) -> str | None:

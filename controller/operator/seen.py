@@ -86,6 +86,8 @@ class PodSeen:
         unschedulable: the scheduler's words, when no node fits.
         waiting: (reason, message) of a container that can't start.
         exit_code: of its container, when that has ended.
+        refused: the kubelet's words for a pod that failed without its container's end: no room, no
+            device, evicted, a node that was lost.
         last_words: its termination message.
         exit_reason: the kubelet's word for the end, such as OOMKilled.
     """
@@ -103,6 +105,16 @@ class PodSeen:
     exit_reason: str = ""
     ended_s: float | None = None
     uid: str = ""
+    refused: str | None = None
+
+    @property
+    def failed(self) -> bool:
+        return self.refused is not None or self.exit_code not in (None, 0)
+
+    @property
+    def alive(self) -> bool:
+        """Its container runs, or may yet."""
+        return self.exit_code is None and self.refused is None
 
     @property
     def stuck(self) -> bool:

@@ -179,7 +179,7 @@ class Teller:
 
     def failure_of(self, child: ChildSeen) -> tuple[Reason | None, str]:
         """Why a child failed, in the words of the pod that explains it best."""
-        failed = [pod for pod in self.seen.pods_of(child) if pod.exit_code not in (None, 0)]
+        failed = [pod for pod in self.seen.pods_of(child) if pod.failed]
         failed.sort(key=lambda pod: (pod.exit_code in _FINAL_CODES, pod.ended_s or 0))
         if not failed:
             return None, child.failure_message or str(child.failure)
@@ -190,7 +190,7 @@ class Teller:
         self, child: ChildSeen, pods: list[PodSeen]
     ) -> tuple[list[Action], float | None]:
         """Events are asked for of what neither starts nor says why, ever more seldom."""
-        alive = [pod for pod in pods if pod.exit_code is None]
+        alive = [pod for pod in pods if pod.alive]
         stuck = next((pod for pod in alive if pod.stuck and pod.uid), None)
         if child.suspended or (alive and stuck is None):
             return [], None

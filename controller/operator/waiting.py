@@ -40,7 +40,7 @@ def why_waiting(
     """
     if child.suspended:
         return _why_suspended(workload)
-    alive = [pod for pod in pods if not pod.terminating and pod.exit_code is None]
+    alive = [pod for pod in pods if not pod.terminating and pod.alive]
     for pod in alive:
         if pod.waiting is not None and (why := _why_container_waits(*pod.waiting)) is not None:
             return why
@@ -52,7 +52,7 @@ def why_waiting(
         return ConditionReason.UNSCHEDULABLE, f"{count} of {len(alive)} pods: {words}"
     if not alive and child.uid in refusals:
         return _why_refused(refusals[child.uid])
-    crashed = [pod for pod in pods if pod.exit_code not in (None, 0)]
+    crashed = [pod for pod in pods if pod.failed]
     if crashed and not alive:
         return ConditionReason.WORKERS_FAILING, how_ended(crashed[-1])
     return ConditionReason.WAITING_FOR_PODS, f"{len(alive)} pods of {child.name} are starting"
@@ -60,6 +60,8 @@ def why_waiting(
 
 def how_ended(pod: PodSeen) -> str:
     """The end of a failed pod in words."""
+    if pod.refused is not None:
+        return f"{pod.name} could not run: {pod.refused}"
     words = f": {pod.last_words.strip()}" if pod.last_words.strip() else ""
     reason = f" ({pod.exit_reason})" if pod.exit_reason not in ("", "Error") else ""
     return f"{pod.name} ended with exit code {pod.exit_code}{reason}{words}"

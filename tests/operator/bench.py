@@ -18,6 +18,7 @@ import yaml
 
 from neva.store import Store, open_store
 from tests.kube.fixtures import Cluster
+from tests.kube.kubelet.node import SELECTOR
 from tests.support.jobs import DEMO_MODEL
 
 Obj = dict[str, Any]
@@ -87,6 +88,8 @@ class Bench:
             "stepIntervalSeconds": 0.5,
             "healthPort": 0,
             "metricsPort": 0,
+            "workerDefaults": {"nodeSelector": SELECTOR},
+            "finishDefaults": {"nodeSelector": SELECTOR},
             **self.config,
         }
 

@@ -111,6 +111,10 @@ def test_no_more_workers_than_open_shards() -> None:
             "MissingConfigMap",
         ),
         ({"waiting": ("ContainerCreating", "")}, "WaitingForPods"),
+        (
+            {"phase": "Failed", "refused": "UnexpectedAdmissionError: no free device"},
+            "WorkersFailing",
+        ),
     ],
 )
 def test_why_no_worker_runs_is_told(pod_seen: dict[str, Any], reason: str) -> None:
@@ -119,7 +123,7 @@ def test_why_no_worker_runs_is_told(pod_seen: dict[str, Any], reason: str) -> No
     assert status_of(planned)["phase"] == Phase.QUEUED
     status, told, message = condition(planned, "Queued")
     assert (status, told) == ("True", reason)
-    words = pod_seen.get("unschedulable") or pod_seen["waiting"][1]
+    words = pod_seen.get("unschedulable") or pod_seen.get("refused") or pod_seen["waiting"][1]
     assert words in message
 
 
@@ -272,6 +276,7 @@ def test_a_deleted_job_loses_children_then_queue_then_finalizer() -> None:
     lost = replace(gone, deleted_s=NOW_S - 1000)
     assert has(decide(seen(lost, pods=(left,))), SetFinalizer), "a lost node holds up nobody"
     assert decide(seen(gone)).actions == (PurgeRun("run"), SetFinalizer(False))
+    assert decide(seen(lost)).actions == (SetFinalizer(False),), "nor does a broker that is gone"
     assert decide(seen(replace(gone, finalized=False))).actions == ()
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
+import urllib3
 import yaml
 
 Obj = dict[str, Any]
@@ -41,6 +42,9 @@ class Client:
             self._session.headers["Authorization"] = f"Bearer {token}"
         if ca := self._file(cluster, "certificate-authority"):
             self._session.verify = ca
+        if cluster.get("insecure-skip-tls-verify"):
+            self._session.verify = False
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         certificate = self._file(user, "client-certificate")
         key = self._file(user, "client-key")
         if certificate and key:

@@ -11,6 +11,8 @@ from tests.kube.kubelet.client import Client
 
 Obj = dict[str, Any]
 
+# Pods that are to run here ask for it: a real cluster's scheduler may know other nodes.
+SELECTOR = {"neva-batch.dev/test-node": "true"}
 _BEAT_INTERVAL_S = 10.0
 _LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 
@@ -20,7 +22,7 @@ class Node:
     """A node with resources that are counted (GPUs) and others that never run out."""
 
     name: str = "test-node"
-    labels: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=lambda: dict(SELECTOR))
     capacity: dict[str, int] = field(default_factory=lambda: {"nvidia.com/gpu": 64})
     _beaten_s: float = field(default=float("-inf"), repr=False)
     _told: dict[str, str] = field(default_factory=dict, repr=False)
