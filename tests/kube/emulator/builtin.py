@@ -15,6 +15,7 @@ from tests.kube.emulator.resources import Obj, ResourceType
 
 _JOB_NAME = "batch.kubernetes.io/job-name"
 _CONTROLLER_UID = "batch.kubernetes.io/controller-uid"
+_JOB_PLACEMENT = ("affinity", "nodeSelector", "tolerations", "schedulingGates")
 _JOB_IMMUTABLE = ("template", "selector", "completions", "completionMode", "podFailurePolicy")
 
 
@@ -67,11 +68,20 @@ def _job(kind: ResourceType, job: Obj, old: Obj | None) -> Obj:
         causes = [
             _cause(f"spec.{field}", "field is immutable")
             for field in _JOB_IMMUTABLE
-            if spec.get(field) != old["spec"].get(field)
+            if _fixed(spec, field, old) != _fixed(old["spec"], field, old)
         ]
         if causes:
             raise invalid(kind, name, causes)
     return job
+
+
+def _fixed(spec: Obj, field: str, old: Obj) -> Any:
+    """What must not change of a field: where a Job's pods go may, while it is suspended."""
+    waits = old["spec"].get("suspend") and not old["status"].get("startTime")
+    if field != "template" or not waits:
+        return spec.get(field)
+    pod = {k: v for k, v in spec["template"]["spec"].items() if k not in _JOB_PLACEMENT}
+    return {**spec["template"], "metadata": None, "spec": pod}
 
 
 def _job_problems(spec: Obj) -> list[dict[str, str]]:
