@@ -40,7 +40,14 @@ _COMMANDS = {
     command.name: command
     for command in (
         _LazyCommand("run", "controller.local.cli", "run_app", "Run a job file on this machine."),
-        _LazyCommand("status", "controller.local.cli", "status_app", "Show how far a run is."),
+        _LazyCommand("status", "controller.status.cli", "status_app", "Show how far a run is."),
+        _LazyCommand(
+            "suspend", "controller.orders_cli", "suspend_app", "Stop a run's workers for a while."
+        ),
+        _LazyCommand("resume", "controller.orders_cli", "resume_app", "Let a run go on."),
+        _LazyCommand(
+            "cancel", "controller.orders_cli", "cancel_app", "End a run; finished rows stay."
+        ),
         _LazyCommand("operator", "controller.operator.cli", "app", "Run jobs of a cluster."),
         _LazyCommand(
             "nightly", "controller.nightly.cli", "app", "Run a job once per date, on a cluster."

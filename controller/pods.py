@@ -22,6 +22,7 @@ from controller.start import Refused, check_same_run, start_run
 from controller.summary import SUCCEEDED, is_finished, read_summary
 from neva.errors import ConfigError, NevaError
 from neva.ledger import Ledger, layout
+from neva.ledger.control import Control, Order
 from neva.logs import configure_logging
 from neva.pod import job_of_environment, leave_last_words
 from neva.reasons import Reason
@@ -51,6 +52,7 @@ def prepare_job(job: VideoNevaJob) -> int:
     Raises as `start_run`.
     """
     ledger = Ledger(open_store(job.spec.output.uri))
+    _refuse_cancelled(ledger)
     manifest = ledger.read_manifest()
     if manifest is not None:
         check_same_run(job, ledger, manifest)
@@ -83,6 +85,8 @@ def finish_job(job: VideoNevaJob) -> int:
     if manifest is None:
         raise ConfigError(f"{ledger.store.uri_of(layout.MANIFEST)} does not exist: no run there")
     check_same_run(job, ledger, manifest)
+    if not is_finished(ledger.store, job):
+        _refuse_cancelled(ledger)
     summary = read_summary(ledger.store) if is_finished(ledger.store, job) else None
     if summary is None:
         with tempfile.TemporaryDirectory(prefix="neva-finish-") as folder:
@@ -98,6 +102,16 @@ def finish_job(job: VideoNevaJob) -> int:
         f"({summary['fail_on_error']}) lets pass: {counts}"
     )
     return _refuse(Reason.TOO_MANY_FAILED_ROWS, words)
+
+
+def _refuse_cancelled(ledger: Ledger) -> None:
+    """A cancelled run is over. A suspended one has no workers; what pods do is short and goes on.
+
+    Raises:
+        ConfigError: CANCELLED.
+    """
+    if Control(ledger.store).look().order is Order.CANCEL:
+        raise ConfigError(f"{ledger.store.base_uri} was cancelled", reason=Reason.CANCELLED)
 
 
 def _refusal(refused: Refused, counts: Counter[str], first: dict[str, Any], errors_uri: str) -> str:

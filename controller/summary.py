@@ -14,6 +14,7 @@ from neva.store.base import Store
 
 SUCCEEDED = "Succeeded"
 FAILED = "Failed"
+CANCELLED = "Cancelled"
 
 
 def summarize(

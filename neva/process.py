@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
@@ -43,6 +44,49 @@ def is_alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessIdentity:
+    """One process among all that ever ran, so that its machine can tell whether it is gone.
+
+    Attributes:
+        machine: this start of the machine, and the name space of its process ids.
+        started: when the process started, in the kernel's ticks; ids are used again.
+    """
+
+    machine: str
+    pid: int
+    started: str
+
+    @classmethod
+    def of_this_process(cls) -> ProcessIdentity:
+        return cls(_machine(), os.getpid(), _started(os.getpid()))
+
+    @property
+    def is_gone(self) -> bool:
+        """It has ended for sure; False for one of another machine, too."""
+        return self.machine == _machine() and _started(self.pid) != self.started
+
+
+def _machine() -> str:
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:  # no Linux
+        return os.uname().nodename
+
+
+def _started(pid: int) -> str:
+    """ "" for a process that is not there."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        # Without /proc an id in use is taken for the same process: at worst it is waited for.
+        return "" if Path("/proc/self/stat").exists() or not is_alive(pid) else "alive"
+    # pid (name) state …; the name may hold spaces and parentheses
+    state, *fields = stat.rpartition(")")[2].split()
+    return "" if state in "ZX" else fields[18]
 
 
 def private_dir(base: Path, name: str) -> Path:

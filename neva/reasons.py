@@ -49,6 +49,8 @@ class Reason(StrEnum):
     DRAINED = "Drained"
     LEDGER_CORRUPT = "LedgerCorrupt"
     OUTPUT_IN_USE = "OutputInUse"
+    SUSPENDED = "Suspended"
+    CANCELLED = "Cancelled"
     TOO_MANY_BAD_ROWS = "TooManyBadRows"
     TOO_MANY_FAILED_ROWS = "TooManyFailedRows"
     INTERNAL_ERROR = "InternalError"

@@ -20,6 +20,7 @@ log = structlog.get_logger()
 
 # A drained worker has not done its work: a Job must not count it as a success.
 EXIT_DRAINED = 143
+EXIT_STOPPED = 4  # the run is suspended or cancelled: nothing is to be done
 
 
 @app.command()
@@ -47,7 +48,8 @@ def worker(
     """Answer shards until told to stop. NEVA_REDIS_URL names the broker.
 
     Exit codes: 0 drained (with --until-done: nothing left to do here); 1 try again; 64 wrong
-    configuration, trying again is no use; 143 with --until-done: told to stop before the end.
+    configuration, trying again is no use; 143 with --until-done: told to stop before the end;
+    4: the run is suspended or cancelled (0 with --until-done: there is nothing to do).
     """
     configure_logging()
     try:
@@ -64,6 +66,8 @@ def worker(
     log.info("worker ended", why=ended.value)
     if until_done and ended is Ended.TOLD:
         raise typer.Exit(EXIT_DRAINED)
+    if ended is Ended.STOPPED and not until_done:
+        raise typer.Exit(EXIT_STOPPED)
 
 
 def _supervise(output: str | None, options: Overrides, cpu: bool, until_done: bool) -> Ended:

@@ -23,6 +23,7 @@ from neva import queue
 from neva.errors import ConfigError, NevaError
 from neva.lease import Leases
 from neva.ledger import Ledger, Manifest, ShardPlan
+from neva.ledger.control import Control
 from neva.logs import configure_logging
 from neva.process import die_with_parent
 from neva.quantization import quantization_record
@@ -66,6 +67,7 @@ class Child:
         profile = config.model.profile()
         tokenizer = config.model.tokenizer()
         output = open_store(config.output_uri)
+        self._control = Control(output)
         client = queue.connect(config.redis_url)
         prompts = RowPrompts(spec, profile, tokenizer)
         answerer = Answerer(
@@ -105,6 +107,9 @@ class Child:
         )
 
     def run(self, shard: int, delivery_tag: str | None) -> Outcome:
+        if self._control.look().order is not None:
+            # Suspended or cancelled. Whoever resumes the run sends its messages anew.
+            return Outcome.NOTHING_TO_DO
         return self._worker.run(self._plans[shard], delivery_tag)
 
 

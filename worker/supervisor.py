@@ -25,6 +25,7 @@ import structlog
 from neva.errors import ConfigError, NevaError
 from neva.language_sizes import read_language_sizes
 from neva.ledger import Ledger
+from neva.ledger.control import Control
 from neva.local_model import LocalModel
 from neva.model_files import fetch_model, find_model
 from neva.process import is_alive, private_dir
@@ -45,6 +46,7 @@ from worker.engine.launch import (
     QuantizationConfig,
 )
 from worker.engine.watchdog import EngineWatchdog
+from worker.lookout import Lookout
 from worker.stalled import StalledChildren
 from worker.until_done import RunWatch, Verdict
 
@@ -74,6 +76,15 @@ class Ended(Enum):
     TOLD = "told to stop"
     DONE = "every shard is committed"
     IDLE = "every open shard is with another worker"
+    STOPPED = "the run is suspended or cancelled"
+
+
+_ENDED_BY = {
+    Verdict.STAY: Ended.TOLD,
+    Verdict.DONE: Ended.DONE,
+    Verdict.IDLE: Ended.IDLE,
+    Verdict.STOPPED: Ended.STOPPED,
+}
 
 
 class Supervisor:
@@ -87,6 +98,7 @@ class Supervisor:
         self, output_uri: str, redis_url: str, overrides: Overrides, *, until_done: bool = False
     ) -> None:
         manifest, spec = read_run(output_uri)
+        self._control = Control(open_store(output_uri))
         self._watch = (
             RunWatch.connect(output_uri, redis_url, manifest, settings()) if until_done else None
         )
@@ -131,7 +143,7 @@ class Supervisor:
         self._stalled = StalledChildren(settings().stall_s)
 
     def run(self) -> Ended:
-        """Work until SIGTERM or SIGINT, or until done.
+        """Work until SIGTERM or SIGINT, until done, or until the run is suspended or cancelled.
 
         Raises:
             ConfigError: the engine refuses the model or the configuration.
@@ -142,23 +154,22 @@ class Supervisor:
         config_file = self._config.write()
         # Whatever a killed process leaves in its temporary directory goes with ours.
         os.environ["TMPDIR"] = str(self._scratch_dir)
-        verdict = Verdict.STAY
         try:
-            while not self._stopping and verdict is Verdict.STAY:
-                if self._calibration is None or self._calibration.keep(config_file):
-                    self._keep_engine()
-                    self._keep_consumer(config_file)
-                self._sweep()
-                self._stalled.kill(self._config.busy_files)
-                time.sleep(_CHECK_INTERVAL_S)
-                if self._watch is not None:
-                    verdict = self._watch.look(self._config.busy)
+            # Before a model is loaded for nothing.
+            verdict = Verdict.STAY if self._control.look().order is None else Verdict.STOPPED
+            with Lookout(self._control, self._watch, lambda: self._config.busy) as lookout:
+                while not self._stopping and verdict is Verdict.STAY:
+                    if self._calibration is None or self._calibration.keep(config_file):
+                        self._keep_engine()
+                        self._keep_consumer(config_file)
+                    self._sweep()
+                    self._stalled.kill(self._config.busy_files)
+                    time.sleep(_CHECK_INTERVAL_S)
+                    verdict = lookout.verdict
             self._drain()
         finally:
             self._end()
-        if verdict is Verdict.STAY:
-            return Ended.TOLD
-        return Ended.DONE if verdict is Verdict.DONE else Ended.IDLE
+        return _ENDED_BY[verdict]
 
     def _request_stop(self, signum: int, frame: Any) -> None:
         self._stopping = True

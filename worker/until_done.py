@@ -35,6 +35,7 @@ class Verdict(Enum):
     STAY = "stay"
     DONE = "done"
     IDLE = "idle"
+    STOPPED = "stopped"  # by an order; see neva.ledger.control
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,10 @@ from rich.markup import escape
 from controller.exits import EXIT_OK, EXIT_ROWS_FAILED
 from controller.finish import Stages, finish_run
 from controller.local.broker import EmbeddedBroker
+from controller.local.presence import Presence, Rival, TakenOver, take_turn
 from controller.local.progress import LiveProgress
 from controller.local.worker_process import LocalWorker
+from controller.partial import export_partial
 from controller.reconciler import Reconciler
 from controller.start import check_same_run, start_run
 from controller.summary import SUCCEEDED, is_finished, read_summary
@@ -31,6 +33,7 @@ from neva.errors import ConfigError, NevaError
 from neva.job_file import load_job
 from neva.lease import Leases
 from neva.ledger import Ledger, Manifest, layout
+from neva.ledger.control import Order, Stopped
 from neva.quantization import require_modelopt
 from neva.reasons import Reason
 from neva.settings import settings
@@ -38,6 +41,7 @@ from neva.store import StoreUnavailable, open_store
 from neva.trouble import Trouble, clear_trouble
 
 _MAX_ERRORS_SHOWN = 100
+_WATCH_INTERVAL_S = 1.0
 
 
 class Runner:
@@ -49,28 +53,68 @@ class Runner:
         self._console = console
         self._ledger = Ledger(open_store(self._job.spec.output.uri))
         self._stages = Stages()
+        self._said_of_rival = 0
 
     def run(self) -> int:
         """Run the job to its end; returns the exit code.
 
         Raises:
             ConfigError: bad input. NevaError: something that can't be had.
+            Stopped: the run is suspended or cancelled; the worker has drained.
         """
         self._tell_what_is_for_a_cluster()
+        while True:
+            if self._is_finished():
+                where = escape(self._ledger.store.base_uri)
+                self._console.print(f"{where} is finished; nothing was changed.")
+                return self._tell_result()
+            turn = take_turn(self._ledger.store, self._watch)
+            if turn is None:
+                return self._tell_result()
+            with turn:
+                try:
+                    return self._run(turn)
+                except TakenOver as taken:
+                    self._console.print(taken.message, markup=False)
+                except Stopped as stopped:
+                    self._keep_what_is_done(stopped)
+                    raise
+
+    def _keep_what_is_done(self, stopped: Stopped) -> None:
+        """The worker has drained: what it finished becomes readable if the run is over."""
+        manifest = self._ledger.read_manifest()
+        if stopped.order is Order.CANCEL and manifest is not None:
+            export_partial(self._ledger, manifest)
+
+    def _is_finished(self) -> bool:
+        manifest = self._ledger.read_manifest()
+        if manifest is None:
+            return False
+        check_same_run(self._job, self._ledger, manifest)
+        return is_finished(self._ledger.store, self._job)
+
+    def _watch(self, rival: Rival) -> bool:
+        """Wait while another `neva run` is at work. True when it has finished the run."""
+        if rival.number != self._said_of_rival:
+            self._said_of_rival = rival.number
+            self._console.print(
+                f"{rival.record.words} runs this job, or did a moment ago; waiting for its end, "
+                "and going on in its place should it stop",
+                markup=False,
+            )
+        time.sleep(_WATCH_INTERVAL_S)
+        return self._is_finished()
+
+    def _run(self, turn: Presence) -> int:
         manifest = self._ledger.read_manifest()
         if manifest is None:
             with self._stages.measure("validate"):
                 manifest = self._start()
             if manifest is None:
                 return EXIT_ROWS_FAILED
-        else:
-            check_same_run(self._job, self._ledger, manifest)
-            if is_finished(self._ledger.store, self._job):
-                where = escape(self._ledger.store.base_uri)
-                self._console.print(f"{where} is finished; nothing was changed.")
-                return self._tell_result()
         with self._stages.measure("answer"):
-            self._answer(manifest)
+            self._answer(manifest, turn)
+        turn.check()
         finish_run(self._job, self._job_file, self._ledger, manifest, self._stages)
         return self._tell_result()
 
@@ -106,7 +150,7 @@ class Runner:
 
     # Answering
 
-    def _answer(self, manifest: Manifest) -> None:
+    def _answer(self, manifest: Manifest, turn: Presence) -> None:
         if len(self._ledger.committed_shards()) == len(manifest.shards):
             return
         log_path = settings().cache_dir / "runs" / manifest.run_id / "worker.log"
@@ -134,6 +178,7 @@ class Runner:
             live = stack.enter_context(LiveProgress(self._console))
             num_done = 0
             while True:
+                turn.check()
                 if broker is not None:
                     broker.keep()
                 worker.keep(num_done)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from controller.exits import EXIT_WORKER_CONFIG
+from controller.exits import EXIT_STOPPED, EXIT_WORKER_CONFIG
 from neva.errors import ConfigError, NevaError
 from neva.pod import read_last_words
 from neva.reasons import Reason
@@ -53,7 +53,7 @@ class LocalWorker:
         """
         if self._process is not None:
             code = self._process.poll()
-            if code is None:
+            if code is None or code == EXIT_STOPPED:  # the runner will see the order, too
                 return
             reason, words = self._words()
             if code == EXIT_WORKER_CONFIG:

@@ -3,12 +3,14 @@
 manifest.json                            written once: the plan and digests of all shards
 calibration.safetensors                  written once: what a quantized model is rounded by
 rejected.jsonl                           rows refused before any worker started
+control/                                 orders, and who runs it: `neva.ledger.control`
 shards/00012/input.jsonl                 the rows, grouped by media, then in input order
 shards/00012/attempts/3/claim.json       written once; the attempt number fences later writes
 shards/00012/attempts/3/part-0001.jsonl
 shards/00012/attempts/3/release.json     the attempt ended in order, and why
 shards/00012/commit.json                 written once; the shard is done when this exists
 frames/<digest>.jpg                      the frames the model saw, for the report
+partial.jsonl                            the answers of a cancelled run, which has no outputs.jsonl
 outputs.jsonl errors.jsonl summary.json judge/ report.html _SUCCESS
 """
 
@@ -22,6 +24,7 @@ CALIBRATION = "calibration.safetensors"
 REJECTED = "rejected.jsonl"
 OUTPUTS = "outputs.jsonl"
 ERRORS = "errors.jsonl"
+PARTIAL = "partial.jsonl"
 SUMMARY = "summary.json"
 SCORES = "judge/scores.json"
 REPORT = "report.html"
@@ -29,6 +32,7 @@ SUCCESS = "_SUCCESS"
 SHARDS = "shards/"
 
 _COMMIT = re.compile(r"shards/(\d+)/commit\.json")
+_ATTEMPT = re.compile(r"shards/(\d+)/attempts/(\d+)/(.+)")
 
 
 def shard(number: int) -> str:
@@ -68,3 +72,9 @@ def committed_shard(key: str) -> int | None:
     """The shard whose commit `key` is, if it is one."""
     match = _COMMIT.fullmatch(key)
     return int(match[1]) if match else None
+
+
+def attempt_file(key: str) -> tuple[int, int, str] | None:
+    """(shard, attempt, file name) of a key inside an attempt."""
+    match = _ATTEMPT.fullmatch(key)
+    return (int(match[1]), int(match[2]), match[3]) if match else None

@@ -24,7 +24,7 @@ class LedgerCorrupt(NevaError):
 
 
 @dataclass(frozen=True, slots=True)
-class _Record:
+class Record:
     def to_json(self) -> bytes:
         """Equal records give equal bytes; a user's object keeps the order of its keys."""
         return orjson.dumps(self)
@@ -43,7 +43,7 @@ class _Record:
 
 
 @dataclass(frozen=True, slots=True)
-class ShardRow(_Record):
+class ShardRow(Record):
     """One line of a shard's input."""
 
     seq: int  # position among all rows of the prompts file, good and bad: the order of the output
@@ -55,7 +55,7 @@ class ShardRow(_Record):
 
 
 @dataclass(frozen=True, slots=True)
-class ShardPlan(_Record):
+class ShardPlan(Record):
     """One shard as the manifest fixes it: in digests, so that a manifest stays small.
 
     The row ids themselves stand in the shard's input, which only who works on the shard reads.
@@ -68,7 +68,7 @@ class ShardPlan(_Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Manifest(_Record):
+class Manifest(Record):
     """What the run is. Everything a worker needs to know, so that messages hold ids only."""
 
     run_id: str  # names the run's queue and leases
@@ -89,7 +89,7 @@ class Manifest(_Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Claim(_Record):
+class Claim(Record):
     """An attempt's right to a shard, and the rows it will answer.
 
     `claim_id` is unique per claim: two children of one worker must not take each other's for
@@ -103,7 +103,7 @@ class Claim(_Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Release(_Record):
+class Release(Record):
     """An attempt's orderly end without a commit."""
 
     reason: str
@@ -112,7 +112,7 @@ class Release(_Record):
 
 
 @dataclass(frozen=True, slots=True)
-class PartRef(_Record):
+class PartRef(Record):
     """A part as the commit names it."""
 
     key: str
@@ -120,7 +120,7 @@ class PartRef(_Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Commit(_Record):
+class Commit(Record):
     """The end of a shard."""
 
     attempt: int
@@ -137,7 +137,7 @@ class Commit(_Record):
 
 
 @dataclass(frozen=True, slots=True)
-class FinishedRow(_Record):
+class FinishedRow(Record):
     """One line of a part: an answer, or the reason why there is none."""
 
     seq: int

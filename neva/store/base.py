@@ -80,11 +80,14 @@ class ObjectInfo:
     Attributes:
         key: relative to the store's base.
         size_bytes: length of the content.
+        modified_s: when it was written, in seconds since the epoch by the store's clock, for
+            people; None where a store does not tell. Nothing is decided by it.
     """
 
     key: str
     size_bytes: int
     _etag: str | Callable[[], str] = field(repr=False, compare=False)
+    modified_s: float | None = field(default=None, repr=False, compare=False)
 
     @property
     def etag(self) -> str:
@@ -167,6 +170,10 @@ class Store(Protocol):
 
     def uri_of(self, key: str) -> str:
         """The object's full URI, which `open_object` reads back."""
+        ...
+
+    def now_s(self) -> float | None:
+        """The clock that `ObjectInfo.modified_s` is of; None where the store does not tell."""
         ...
 
 

@@ -12,8 +12,10 @@ import hashlib
 import io
 import os
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -59,6 +61,10 @@ class FileStore:
     def uri_of(self, key: str) -> str:
         return self._path(key).as_uri()
 
+    def now_s(self) -> float | None:
+        # On a shared directory the server's clock may be another one: for people only.
+        return time.time()
+
     def local_path(self, key: str) -> Path | None:
         return self._readable_path(key)
 
@@ -98,19 +104,19 @@ class FileStore:
         path = self._readable_path(key)
         try:
             with self._mapped_errors(key):
-                size_bytes = path.stat().st_size
+                found = path.stat()
         except NotFound:
             return None
-        return self._info(key, size_bytes) if path.is_file() else None
+        return self._info(key, found) if path.is_file() else None
 
     def list(self, prefix: str = "", *, start_after: str = "") -> Iterator[ObjectInfo]:
         check_prefix(prefix)
         directory_key = prefix.rpartition("/")[0]
         directory = self._base.joinpath(*directory_key.split("/")) if directory_key else self._base
         after = start_after.encode()
-        for key, size_bytes in self._walk(directory, directory_key, prefix, ()):
+        for key, found in self._walk(directory, directory_key, prefix, ()):
             if key.encode() > after:
-                yield self._info(key, size_bytes)
+                yield self._info(key, found)
 
     def download(self, key: str, path: Path) -> None:
         with self.open_read(key) as source, appearing_whole(path) as target:
@@ -144,8 +150,9 @@ class FileStore:
     def _is_allowed(self, path: Path) -> bool:
         return not self._confined or path.resolve().is_relative_to(self._base.resolve())
 
-    def _info(self, key: str, size_bytes: int) -> ObjectInfo:
-        return ObjectInfo(key, size_bytes, lambda: self._content_digest(key))
+    def _info(self, key: str, found: os.stat_result) -> ObjectInfo:
+        digest = partial(self._content_digest, key)
+        return ObjectInfo(key, found.st_size, digest, found.st_mtime)
 
     def _content_digest(self, key: str) -> str:
         with self.open_read(key) as stream:
@@ -168,8 +175,8 @@ class FileStore:
 
     def _walk(
         self, directory: Path, directory_key: str, prefix: str, ancestors: tuple[Path, ...]
-    ) -> Iterator[tuple[str, int]]:
-        """(key, size in bytes) of the files below, sorted; holds one directory per level."""
+    ) -> Iterator[tuple[str, os.stat_result]]:
+        """(key, what the system says) of the files below, sorted; holds one directory a level."""
         real = directory.resolve()
         if real in ancestors or not self._is_allowed(directory):
             return  # a link back to where we came from, or out of the base
@@ -181,7 +188,7 @@ class FileStore:
                     yield from self._walk(path, key, prefix, (*ancestors, real))
             elif key.startswith(prefix) and self._is_allowed(path):
                 try:
-                    yield key, path.stat().st_size
+                    yield key, path.stat()
                 except FileNotFoundError:  # deleted since the directory was read
                     continue
 

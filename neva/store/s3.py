@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -110,7 +111,8 @@ class S3Store:
         except NotFound:
             self._check_bucket()
             return None
-        return ObjectInfo(key, answer["ContentLength"], answer["ETag"].strip('"'))
+        modified_s = answer["LastModified"].timestamp()
+        return ObjectInfo(key, answer["ContentLength"], answer["ETag"].strip('"'), modified_s)
 
     def list(self, prefix: str = "", *, start_after: str = "") -> Iterator[ObjectInfo]:
         check_prefix(prefix)
@@ -126,7 +128,8 @@ class S3Store:
                 for item in page.get("Contents", ()):
                     key = item["Key"].removeprefix(self._prefix)
                     if is_valid_key(key):
-                        yield ObjectInfo(key, item["Size"], item["ETag"].strip('"'))
+                        etag, modified_s = item["ETag"].strip('"'), item["LastModified"].timestamp()
+                        yield ObjectInfo(key, item["Size"], etag, modified_s)
 
     def download(self, key: str, path: Path) -> None:
         full_key = self._key(key)
@@ -137,6 +140,18 @@ class S3Store:
         full_key = self._key(key)
         with mapped_errors("delete", self.uri_of(key)):
             self._client.delete_object(Bucket=self._bucket, Key=full_key)
+
+    def now_s(self) -> float | None:
+        """From the Date of an answer."""
+        with mapped_errors("list", self.base_uri):
+            answer = self._client.list_objects_v2(
+                Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1
+            )
+        date = answer["ResponseMetadata"].get("HTTPHeaders", {}).get("date")
+        try:
+            return parsedate_to_datetime(date).timestamp() if date else None
+        except ValueError:
+            return None
 
     @property
     def _client(self) -> S3Client:

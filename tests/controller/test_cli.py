@@ -35,7 +35,19 @@ def test_help_answers_in_half_a_second() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "status", "worker", "inspect", "convert", "judge", "report"]
+    "command",
+    [
+        "run",
+        "status",
+        "suspend",
+        "resume",
+        "cancel",
+        "worker",
+        "inspect",
+        "convert",
+        "judge",
+        "report",
+    ],
 )
 def test_every_command_has_help(command: str) -> None:
     done = subprocess.run([NEVA, command, "--help"], capture_output=True, text=True, check=True)

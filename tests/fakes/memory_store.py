@@ -78,5 +78,8 @@ class MemoryStore:
     def delete(self, key: str) -> None:
         self.objects.pop(key, None)
 
+    def now_s(self) -> float | None:
+        return None
+
     def uri_of(self, key: str) -> str:
         return self._base_uri + key

@@ -1,0 +1,236 @@
+"""What the ledger tells about a run: the reads behind `neva status`.
+
+One listing of the shards, one small read for each commit and each part of a shard at work. Times
+are the store's own, on both sides of every difference.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from controller.summary import read_summary
+from neva.errors import ConfigError
+from neva.ledger import FinishedRow, Ledger, Manifest, PartRef, layout
+from neva.ledger.control import PREFIX as CONTROL
+from neva.ledger.control import Control, Order
+from neva.store import Store
+from neva.store.base import ObjectInfo
+
+_NUM_READERS = 16
+# Reasons are in the parts. Of more shards with failures than this they are told at the end only.
+_MAX_SHARDS_READ_FOR_REASONS = 200
+_RATE_WINDOW_S = 300.0
+_JUDGE_FILES = "judge/"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """One look at a run. Times are seconds since the epoch by the store's clock.
+
+    Attributes:
+        manifest: None before the rows are divided.
+        order: what holds; None when the run may go on.
+        runner_gone: the last `neva run` said its goodbye, or ran on this machine and is not there.
+        num_done, num_failed: rows, failed ones in both.
+        num_working: open shards whose last attempt has not said its goodbye.
+        recent: rows finished within `recent_s`; both None without a clock.
+        failed_by_reason: None when it would take too many reads.
+        summary, succeeded: of a run that is merged.
+        refused: there are errors and no manifest: too many rows were bad.
+        judge: judge/scores.json once it is there.
+        judging: the judge has answered something.
+    """
+
+    uri: str
+    now_s: float | None
+    last_write_s: float | None
+    manifest: Manifest | None = None
+    order: Order | None = None
+    runner_gone: bool = False
+    num_done: int = 0
+    num_failed: int = 0
+    num_committed: int = 0
+    num_working: int = 0
+    recent: int | None = None
+    recent_s: float | None = None
+    failed_by_reason: dict[str, int] | None = field(default_factory=dict)
+    summary: dict[str, Any] | None = None
+    succeeded: bool = False
+    refused: bool = False
+    judge: dict[str, Any] | None = None
+    judging: bool = False
+
+
+@dataclass(slots=True)
+class _Shards:
+    """What a listing of the shards shows."""
+
+    committed: dict[int, float | None] = field(default_factory=dict)  # shard → when
+    parts: dict[int, list[ObjectInfo]] = field(default_factory=dict)
+    last_attempt: dict[int, int] = field(default_factory=dict)
+    released: set[tuple[int, int]] = field(default_factory=set)
+    first_claim_s: float | None = None
+    last_write_s: float | None = None
+
+
+def look(ledger: Ledger) -> Facts:
+    """Look once.
+
+    Raises:
+        ConfigError: there is no run.
+        StoreError: the store can't be had.
+    """
+    store = ledger.store
+    now_s = store.now_s()
+    manifest = ledger.read_manifest()
+    standing = Control(store).look()
+    control = {item.key: item for item in store.list(CONTROL)}
+    shards = _list_shards(store)
+    last_write_s = _latest([shards.last_write_s, *(item.modified_s for item in control.values())])
+    if manifest is None:
+        refused = store.head(layout.ERRORS) is not None
+        if not refused and not control and last_write_s is None:
+            raise ConfigError(f"{store.uri_of(layout.MANIFEST)} does not exist: no run there")
+        gone = _runner_gone(store, standing.num_runners)
+        return Facts(
+            store.base_uri,
+            now_s,
+            last_write_s,
+            order=standing.order,
+            runner_gone=gone,
+            refused=refused,
+        )
+    summary = read_summary(store)
+    counts = _count(ledger, manifest, shards, now_s, summary)
+    scores = store.get_or_none(layout.SCORES)
+    return Facts(
+        store.base_uri,
+        now_s,
+        last_write_s,
+        manifest,
+        standing.order,
+        _runner_gone(store, standing.num_runners),
+        summary=summary,
+        succeeded=store.head(layout.SUCCESS) is not None,
+        judge=None if scores is None else orjson.loads(scores),
+        judging=next(iter(store.list(_JUDGE_FILES)), None) is not None,
+        **counts,
+    )
+
+
+def _latest(times_s: Iterable[float | None]) -> float | None:
+    return max((time_s for time_s in times_s if time_s is not None), default=None)
+
+
+def _runner_gone(store: Store, number: int) -> bool:
+    if number == 0:
+        return False
+    control = Control(store)
+    beat = control.last_beat(number)
+    return (beat is not None and beat.ended) or control.runner(number).identity.is_gone
+
+
+def _list_shards(store: Store) -> _Shards:
+    shards = _Shards()
+    for item in store.list(layout.SHARDS):
+        if item.modified_s is not None:
+            shards.last_write_s = max(shards.last_write_s or 0.0, item.modified_s)
+        if (number := layout.committed_shard(item.key)) is not None:
+            shards.committed[number] = item.modified_s
+        elif (file := layout.attempt_file(item.key)) is not None:
+            number, attempt, name = file
+            shards.last_attempt[number] = max(shards.last_attempt.get(number, 0), attempt)
+            if name == "release.json":
+                shards.released.add((number, attempt))
+            elif name.startswith("part-"):
+                shards.parts.setdefault(number, []).append(item)
+            elif item.modified_s is not None:
+                first_s = shards.first_claim_s
+                shards.first_claim_s = min(first_s or item.modified_s, item.modified_s)
+    return shards
+
+
+def _count(
+    ledger: Ledger,
+    manifest: Manifest,
+    shards: _Shards,
+    now_s: float | None,
+    summary: dict[str, Any] | None,
+) -> dict[str, Any]:
+    rows_of = {plan.number: plan.num_rows for plan in manifest.shards}
+    opened = rows_of.keys() - shards.committed.keys()
+    at_work = [n for n in opened if n in shards.last_attempt]
+    window_s = _window_s(shards, now_s)
+    since_s = None if now_s is None or window_s is None else now_s - window_s
+    recent = sum(
+        rows_of[number]
+        for number, at_s in shards.committed.items()
+        if since_s is not None and at_s is not None and at_s > since_s
+    )
+    reasons = Counter[str]()
+    num_failed = num_open_done = 0
+    are_told = True
+    with ThreadPoolExecutor(_NUM_READERS, thread_name_prefix="status") as pool:
+        commits = dict(
+            zip(shards.committed, pool.map(ledger.read_commit, shards.committed), strict=True)
+        )
+        failing = [number for number, commit in commits.items() if commit.num_failed]
+        num_failed += sum(commits[number].num_failed for number in failing)
+        read_of = lambda number: _rows(ledger, shards.parts.get(number, []))  # noqa: E731
+        for rows in pool.map(read_of, at_work):
+            num_open_done += len(rows)
+            for row, at_s in rows.values():
+                if row.error is not None:
+                    num_failed += 1
+                    reasons[row.error["reason"]] += 1
+                if since_s is not None and at_s is not None and at_s > since_s:
+                    recent += 1
+        if summary is not None:
+            reasons = Counter(summary["failed_by_reason"])
+        elif len(failing) > _MAX_SHARDS_READ_FOR_REASONS:
+            are_told = False
+        else:
+            for rows in pool.map(read_of, failing):
+                reasons.update(row.error["reason"] for row, _ in rows.values() if row.error)
+            reasons.update(_rejected_reasons(ledger))
+    return {
+        "num_done": manifest.num_rejected
+        + sum(rows_of[number] for number in shards.committed)
+        + num_open_done,
+        "num_failed": manifest.num_rejected + num_failed,
+        "num_committed": len(shards.committed),
+        "num_working": sum((n, shards.last_attempt[n]) not in shards.released for n in at_work),
+        "recent": None if since_s is None else recent,
+        "recent_s": window_s,
+        "failed_by_reason": dict(sorted(reasons.items())) if are_told else None,
+    }
+
+
+def _window_s(shards: _Shards, now_s: float | None) -> float | None:
+    """Seconds up to now that the rate is of: since the first claim, at most five minutes."""
+    if now_s is None or shards.first_claim_s is None:
+        return None
+    return max(1.0, min(_RATE_WINDOW_S, now_s - shards.first_claim_s))
+
+
+def _rows(ledger: Ledger, parts: list[ObjectInfo]) -> dict[str, tuple[FinishedRow, float | None]]:
+    """Finished rows of a shard, each with when it was written."""
+    found: dict[str, tuple[FinishedRow, float | None]] = {}
+    for item in parts:
+        for row in ledger.read_parts([PartRef(item.key, "")]):
+            found.setdefault(row.row_id, (row, item.modified_s))
+    return found
+
+
+def _rejected_reasons(ledger: Ledger) -> Iterable[str]:
+    with ledger.store.open_read(layout.REJECTED) as stream:
+        for line in stream:
+            row = FinishedRow.from_json(line, layout.REJECTED)
+            if row.error is not None:
+                yield row.error["reason"]
