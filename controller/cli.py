@@ -63,6 +63,9 @@ _COMMANDS = {
             "Hugging Face LLaVA to .nemo, or back.",
         ),
         _LazyCommand("judge", "judge.cli", "judge_app", "Score a run's answers with an LLM judge."),
+        _LazyCommand(
+            "mixtral-eval", "judge.mixtral_eval", "app", "NeMo's mixtral_eval.py, by its own flags."
+        ),
         _LazyCommand("report", "judge.cli", "report_app", "Write the HTML report of a run."),
     )
 }

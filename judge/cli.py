@@ -71,14 +71,14 @@ def judge(
     from judge.table import scores_table
     from neva.store import open_store
 
-    with _errors_as_exit_codes():
+    with errors_as_exit_codes():
         files, settings, output_uri = _comparison(
             job, output, question_file, answers or [], context_file, rule_file
         )
         files = files if mode is None else replace(files, mode=mode)
         settings = _changed(settings, endpoint, model, both_orders, concurrency)
         settings = replace(settings, retry_failed=retry_failed)
-        with _sigterm_as_exit(), _progress_bar() as progress:
+        with sigterm_as_exit(), progress_bar() as progress:
             judged = judge_files(
                 files,
                 settings,
@@ -110,7 +110,7 @@ def report(
     from judge.report.render import write_report
     from neva.store import open_store
 
-    with _errors_as_exit_codes():
+    with errors_as_exit_codes():
         typer.echo(write_report(open_store(output_uri), name))
 
 
@@ -160,8 +160,7 @@ def _changed(
     both_orders: bool | None,
     concurrency: int | None,
 ) -> JudgeSettings:
-    if endpoint is not None and not endpoint.startswith(("http://", "https://")):
-        raise ConfigError(f"--endpoint {endpoint!r}: must start with http:// or https://")
+    check_endpoint(endpoint)
     return replace(
         settings,
         endpoint=endpoint or settings.endpoint,
@@ -171,8 +170,14 @@ def _changed(
     )
 
 
+def check_endpoint(endpoint: str | None) -> None:
+    """Raises ConfigError for what is no URL of a server."""
+    if endpoint is not None and not endpoint.startswith(("http://", "https://")):
+        raise ConfigError(f"--endpoint {endpoint!r}: must start with http:// or https://")
+
+
 @contextmanager
-def _errors_as_exit_codes() -> Iterator[None]:
+def errors_as_exit_codes() -> Iterator[None]:
     try:
         yield
     except NevaError as error:
@@ -182,7 +187,7 @@ def _errors_as_exit_codes() -> Iterator[None]:
 
 
 @contextmanager
-def _sigterm_as_exit() -> Iterator[None]:
+def sigterm_as_exit() -> Iterator[None]:
     """SIGTERM unwinds the stack, so that replies already paid for are written."""
 
     def leave(signum: int, frame: FrameType | None) -> NoReturn:
@@ -196,7 +201,7 @@ def _sigterm_as_exit() -> Iterator[None]:
 
 
 @contextmanager
-def _progress_bar() -> Iterator[Progress]:
+def progress_bar() -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Remaining

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 
 from judge.asking import Progress
 from judge.client import OpenAIJudge, Sampling
-from judge.inputs import InputFiles, NamedAnswers, read_inputs
+from judge.inputs import InputFiles, Inputs, NamedAnswers, read_inputs
 from judge.modes import Mode
 from judge.report.render import write_report
 from judge.run import Judged, JudgeSettings, run_judge
@@ -76,7 +76,20 @@ def judge_files(
         ConfigError: an input is missing or unusable, or (JudgeStopped) the key or model is wrong.
         StoreError: a file can't be read or written.
     """
-    inputs = read_inputs(files)
+    return judge_inputs(
+        read_inputs(files), settings, store=store, api_key=api_key, progress=progress
+    )
+
+
+def judge_inputs(
+    inputs: Inputs,
+    settings: JudgeSettings,
+    *,
+    store: Store,
+    api_key: str | None,
+    progress: Progress | None = None,
+) -> Judged:
+    """The same for what was read already."""
     client = OpenAIJudge(settings.endpoint, api_key=api_key)
     try:
         judged = run_judge(

@@ -107,7 +107,7 @@ def test_our_client_gets_a_verdict_that_says_it_is_a_stand_in(endpoint: str) -> 
     asked = messages("What happens in the video?", "The red circle moves left.", "It moves left.")
     reply = judge.review(ReviewRequest(MODEL, asked, Sampling()))
     judge.close()
-    assert parse_verdict(reply.content) == Verdict(10, 4)
+    assert parse_verdict(reply.content) == Verdict((10, 4))
     assert "stand-in" in reply.content
     assert reply.served_model == MODEL
 
