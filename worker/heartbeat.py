@@ -107,16 +107,25 @@ class Heartbeat:
         lease = Lease(self._attempt, self.num_done, self.num_failed)
         try:
             kept = self._leases.beat(self._shard, lease)
-            if self._delivery_tag is not None:
-                queue.prolong(self._client, self._delivery_tag)
         except redis.RedisError as error:
             # Redis is a hint: work goes on, and the ledger's fencing decides who wins.
             log.warning("no heartbeat", error=str(error))
             return
+        # What was learned counts at once, whatever becomes of the message.
         if kept is False:
             self._lost.set()
-        elif self._must_ask or kept is None:
+            return
+        if self._must_ask or kept is None:
             self._ask_ledger()
+        self._prolong()
+
+    def _prolong(self) -> None:
+        if self._delivery_tag is None or self.lost:
+            return
+        try:
+            queue.prolong(self._client, self._delivery_tag)
+        except redis.RedisError as error:
+            log.warning("message not prolonged, it may come twice", error=str(error))
 
     def _ask_ledger(self) -> None:
         self._must_ask = True

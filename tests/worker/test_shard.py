@@ -328,6 +328,33 @@ def test_the_heartbeat_survives_a_store_that_fails_and_asks_again(
     assert answers == []
 
 
+class HalfAClient:
+    """A broker that answers beats, and nothing about messages."""
+
+    def zadd(self, *_: object, **__: object) -> None:
+        raise redis.ConnectionError("gone")
+
+
+@pytest.mark.parametrize("is_taken_over", [True, False])
+def test_a_lost_lease_is_heeded_though_its_message_can_not_be_prolonged(
+    bench: Bench, is_taken_over: bool
+) -> None:
+    heartbeat = Heartbeat(
+        bench.leases,
+        HalfAClient(),
+        0,
+        1,
+        "tag",
+        lambda: not is_taken_over,
+        0.01,
+        60,  # type: ignore[arg-type]
+    )
+    if is_taken_over:
+        bench.leases.beat(0, Lease(2, 0, 0))
+    with heartbeat:
+        assert heartbeat.lost
+
+
 def test_a_child_that_is_stuck_kills_itself(tmp_path: Path, broker_url: str) -> None:
     """In a process of its own, which must end although its main thread never returns."""
     code = f"""
