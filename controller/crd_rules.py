@@ -82,6 +82,12 @@ def _job_parts(at: str) -> list[Rule]:
             message="is of awq; the other algorithms have no groups",
         ),
         Rule(
+            at=f"{at}.media",
+            field="rotation",
+            expression="self.rotation != 'stored' || !(self.decoder in ['decord', 'torchcodec'])",
+            message="these decoders always turn; take pyav or auto",
+        ),
+        Rule(
             at=inference,
             field="min_tokens_to_generate",
             expression="!has(self.min_tokens_to_generate) || !has(self.tokens_to_generate) || "
@@ -128,7 +134,7 @@ def _videos_only(at: str, key: str, or_else: str, allowed: str) -> Rule:
 
 
 VIDEO_NEVA_JOB_RULES = [
-    *(_frozen_once_started(block) for block in ("model", "input", "inference", "output")),
+    *(_frozen_once_started(block) for block in ("model", "input", "media", "inference", "output")),
     *_job_parts("spec"),
     Rule(
         at="spec",

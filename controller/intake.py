@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 from controller.spool import Spool
 from neva.errors import ConfigError, RowError
 from neva.ledger import ShardRow, error_line
+from neva.media_store import MediaStore, media_names, open_media
 from neva.prompts import (
     RESERVED_KEYS_OF_FORMAT,
     BadRow,
@@ -29,10 +30,8 @@ from neva.spec import JobSpec
 from neva.store import (
     BucketNotFound,
     NotFound,
-    Store,
     StoreError,
     open_object,
-    open_store,
 )
 
 REJECTED = "rejected"  # kind of a spool's lines
@@ -64,6 +63,7 @@ def read_into(spool: Spool, spec: JobSpec, prompts: RowPrompts, lookups: int) ->
             spec.inference.insert_media_token,
             layout=layout_of(key),
             reserved_keys=RESERVED_KEYS_OF_FORMAT[spec.model.compat.output_format],
+            media_name=media_names(spec),
         ):
             num_rows += 1
             if isinstance(row, BadRow):
@@ -77,7 +77,7 @@ def read_into(spool: Spool, spec: JobSpec, prompts: RowPrompts, lookups: int) ->
             spool.add_row(
                 ShardRow(row.seq, row.line, row.row_id, row.question, row.media_name, row.record)
             )
-    _reject_missing_media(spool, open_store(spec.media_base_path, confined=True), lookups)
+    _reject_missing_media(spool, open_media(spec), lookups)
     return Intake(num_rows, spool.num_lines(REJECTED), hashing.digest.hexdigest())
 
 
@@ -94,7 +94,7 @@ def prompts_sha256(spec: JobSpec) -> str | None:
     return hashing.digest.hexdigest()
 
 
-def _reject_missing_media(spool: Spool, media: Store, lookups: int) -> None:
+def _reject_missing_media(spool: Spool, media: MediaStore, lookups: int) -> None:
     names = spool.media_names()
     bad: list[tuple[str, RowError]] = []
     with ThreadPoolExecutor(lookups, thread_name_prefix="media-lookup") as pool:
@@ -106,7 +106,7 @@ def _reject_missing_media(spool: Spool, media: Store, lookups: int) -> None:
             _reject(spool, row, error.reason, error.message)
 
 
-def _problem_of(media: Store, name: str) -> RowError | None:
+def _problem_of(media: MediaStore, name: str) -> RowError | None:
     """Why one media can't be used; store errors that may pass go through."""
     try:
         if media.head(name) is not None:

@@ -90,7 +90,7 @@ def unsupported(spec: JobSpec) -> Iterator[str]:
 
 
 def answer_digest(spec: JobSpec) -> str:
-    """Digest of the part of a spec that answers depend on: model, input, inference.
+    """Digest of the part of a spec that answers depend on: model, input, media, inference.
 
     A run may go on with other workers, another failure threshold or another judge, but not with
     another model or other sampling.
@@ -100,6 +100,13 @@ def answer_digest(spec: JobSpec) -> str:
         part["model"].pop(key)
     if not spec.model.quantization.enable:
         part["model"].pop("quantization")  # its other keys mean nothing then
+    if not spec.input.allow_absolute:
+        part["input"].pop("allowAbsolute")
+    # All decoders give the same frames.
+    media = spec.media.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    media.pop("decoder", None)
+    if media:
+        part["media"] = media
     return hashlib.sha256(orjson.dumps(part, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 

@@ -16,6 +16,7 @@ from neva.errors import RowError
 from neva.reasons import Reason
 from neva.store.base import InvalidKey, check_key
 
+S3_SCHEME = "s3://"
 _MAX_PERCENT_DECODINGS = 4
 # No segment starts with a dot and nothing is unusual: the fast way out for most names.
 _PLAIN_NAME = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9_.-]*/)*[A-Za-z0-9_-][A-Za-z0-9_.-]*")
@@ -51,6 +52,31 @@ def normalise_media_name(name: str) -> str:
         raise _invalid(name, error.message.rpartition(": ")[2]) from None
 
 
+def normalise_media_anywhere(name: str) -> str:
+    """As `normalise_media_name`, and absolute paths and s3:// URIs of files as they are.
+
+    For jobs that set `input.allowAbsolute`.
+
+    Raises:
+        RowError: reason `INVALID_MEDIA_NAME`.
+    """
+    if not is_absolute_media(name):
+        return normalise_media_name(name)
+    place = name.removeprefix(S3_SCHEME).removeprefix("/")
+    try:
+        check_key(place)
+    except InvalidKey as error:
+        raise _invalid(name, error.message.rpartition(": ")[2]) from None
+    if name.startswith(S3_SCHEME) and "/" not in place:
+        raise _invalid(name, "it names a bucket and no object")
+    return name
+
+
+def is_absolute_media(name: str) -> bool:
+    """Whether a name, once normalised, is read from where it says and not from mediaBasePath."""
+    return name.startswith(("/", S3_SCHEME))
+
+
 def _way_out(name: str) -> str | None:
     """How the name would lead out of the base directory, or None."""
     if "\0" in name:
@@ -82,5 +108,16 @@ def _decodings(name: str) -> list[tuple[str, str]]:
 
 
 def _invalid(name: str, problem: str) -> RowError:
+    if _URL_OR_DRIVE.match(name):
+        name = _without_secrets(name)
     shown = name if len(name) <= 100 else f"{name[:100]}…"
     return RowError(f"media name {shown!r}: {problem}", reason=Reason.INVALID_MEDIA_NAME)
+
+
+def _without_secrets(url: str) -> str:
+    """A URL for an error's words: presigned ones are as good as a password behind the `?`."""
+    place, question, _ = url.partition("?")
+    scheme, slashes, rest = place.partition("//")
+    host, at, behind = rest.rpartition("@")
+    place = f"{scheme}{slashes}…@{behind}" if at and host else place
+    return f"{place}?…" if question else place

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from neva.errors import ConfigError
 from neva.frames import SingleFrame
@@ -11,6 +11,10 @@ from neva.model_profile import ColorOrder, ModelProfile
 from neva.reasons import Reason
 from neva.spec import JobSpec
 from neva.templates import MediaType
+
+Decoder = Literal["auto", "decord", "pyav", "torchcodec"]
+Rotation = Literal["upright", "stored"]
+ExifRotation = Literal["ignored", "applied"]
 
 KEEP_LONGER_PX: Final = 448
 KEEP_SHORTER_PX: Final = 224
@@ -24,12 +28,16 @@ class MediaRules:
         num_frames: frames that one row's media take in the prompt; 1 for an image.
         splice_single_frame: the one frame of a video that is shown, if only one is.
         color_order: channel order in which the model sees them; images are always RGB.
+        decoder, rotation, exif_rotation: as in the job (`neva.spec.Media`).
     """
 
     media_type: MediaType
     num_frames: int
     splice_single_frame: SingleFrame | None
     color_order: ColorOrder
+    decoder: Decoder = "auto"
+    rotation: Rotation = "upright"
+    exif_rotation: ExifRotation = "ignored"
 
 
 def media_rules(spec: JobSpec, profile: ModelProfile) -> MediaRules:
@@ -44,8 +52,9 @@ def media_rules(spec: JobSpec, profile: ModelProfile) -> MediaRules:
             vision tower's size.
     """
     _require_possible_aspect(profile)
+    media = spec.media
     if spec.media_type == "image":
-        return MediaRules("image", 1, None, "rgb")
+        return MediaRules("image", 1, None, "rgb", exif_rotation=media.exif_rotation)
     inference = spec.inference
     single_frame = inference.splice_single_frame
     if single_frame is None and inference.num_frames is None:
@@ -59,7 +68,7 @@ def media_rules(spec: JobSpec, profile: ModelProfile) -> MediaRules:
             "length; set inference.num_frames"
         )
     color_order = spec.model.compat.color_order or profile.color_order
-    return MediaRules("video", num_frames, single_frame, color_order)
+    return MediaRules("video", num_frames, single_frame, color_order, media.decoder, media.rotation)
 
 
 def _require_possible_aspect(profile: ModelProfile) -> None:

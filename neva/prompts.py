@@ -7,7 +7,7 @@ rows at once and answer the good ones. Nothing here looks at the media or the mo
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, BinaryIO, Literal
@@ -37,6 +37,7 @@ RESERVED_KEYS = frozenset(
         "num_prompt_tokens",
         "num_generated_tokens",
         "frames",
+        "decoder",
         "attempt",
         "logprobs",
         "compat",
@@ -121,6 +122,7 @@ def read_prompts(
     max_line_bytes: int = DEFAULT_MAX_LINE_BYTES,
     layout: Layout = "jsonl",
     reserved_keys: Set[str] = RESERVED_KEYS,
+    media_name: Callable[[str], str] = normalise_media_name,
 ) -> Iterator[PromptRow | BadRow]:
     """Yield one item per non-blank line, in order, in memory bounded by `max_line_bytes`.
 
@@ -129,6 +131,7 @@ def read_prompts(
         insert_media_token: where the media tag will be put; None means the text holds it.
         seen: the ids met so far; pass one to share it between files.
         reserved_keys: keys that no record may have.
+        media_name: what a record's media name means, or why it is none (`neva.media_names`).
         layout: see `layout_of`. A `json` file is held in memory (64 MiB at most).
 
     Raises:
@@ -142,8 +145,16 @@ def read_prompts(
         except RowError as error:
             yield BadRow(seq, line, None, error.reason, error.message, None)
         else:
-            checked = _check(seq, line, record, media_type, insert_media_token, seen, reserved_keys)
-            yield checked
+            yield _check(
+                seq,
+                line,
+                record,
+                media_type,
+                insert_media_token,
+                seen,
+                reserved_keys,
+                media_name,
+            )
 
 
 def media_tag_problem(
@@ -232,12 +243,13 @@ def _check(
     insert_media_token: InsertMediaToken,
     seen: DuplicateIndex,
     reserved_keys: Set[str],
+    normalise: Callable[[str], str],
 ) -> PromptRow | BadRow:
     """All problems of one record at once; a row if there are none."""
     problems: list[tuple[Reason, str]] = []
     row_id = _row_id(record, line, seen, problems)
     question = _question(record, problems)
-    media_name = _media_name(record, media_type, problems)
+    media_name = _media_name(record, media_type, normalise, problems)
     if question is not None:
         tag_problem = media_tag_problem(question, media_type, insert_media_token)
         if tag_problem is not None:
@@ -294,12 +306,15 @@ def _question(record: dict[str, Any], problems: list[tuple[Reason, str]]) -> str
 
 
 def _media_name(
-    record: dict[str, Any], media_type: MediaType, problems: list[tuple[Reason, str]]
+    record: dict[str, Any],
+    media_type: MediaType,
+    normalise: Callable[[str], str],
+    problems: list[tuple[Reason, str]],
 ) -> str | None:
     name = record.get(media_type)
     if isinstance(name, str):
         try:
-            return normalise_media_name(name)
+            return normalise(name)
         except RowError as error:
             problems.append((error.reason, error.message))
             return None

@@ -29,6 +29,8 @@ class Reason(StrEnum):
     MEDIA_UNREADABLE = "MediaUnreadable"
     MEDIA_EMPTY = "MediaEmpty"
     MEDIA_TOO_LARGE = "MediaTooLarge"
+    MEDIA_TIMEOUT = "MediaTimeout"
+    DECODER_CRASHED = "DecoderCrashed"
     WRONG_MEDIA_SHAPE = "WrongMediaShape"
     NUMERICAL_ERROR = "NumericalError"
     OUT_OF_MEMORY = "OutOfMemory"

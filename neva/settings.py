@@ -32,6 +32,16 @@ class Settings(BaseSettings):
     max_batch_rows: int = Field(128, ge=1, description="Rows the engine decodes together.")
     reconcile_interval_s: float = Field(0.5, gt=0, description="Pause of the controller's loop.")
     media_lookups: int = Field(32, ge=1, description="Media looked up at a time in validation.")
+    decode_timeout_s: float = Field(
+        60.0, gt=0, description="A decoder that works on one media file for so long is killed."
+    )
+    decode_memory_bytes: int = Field(
+        4 << 30, ge=512 << 20, description="Memory that decoding one media file may take."
+    )
+    media_max_bytes: int = Field(16 << 30, ge=1, description="Largest media file.")
+    media_max_pixels: int = Field(100_000_000, ge=1, description="Most pixels of one frame.")
+    media_max_duration_s: float = Field(14_400.0, gt=0, description="Longest video.")
+    media_max_frames: int = Field(1_000_000, ge=1, description="Most frames of a video.")
     stall_s: float = Field(600.0, gt=0, description="A child stuck so long is killed.")
     drain_s: float = Field(20.0, gt=0, description="Time a stopping worker has to flush.")
     engine_start_s: float = Field(

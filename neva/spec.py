@@ -139,6 +139,37 @@ class Input(CamelModel):
         None,
         description="Which key of a record names its media, video or image; video by default.",
     )
+    allow_absolute: StrictBool = Field(
+        False,
+        description="Let records name media outside mediaBasePath, too: absolute paths and s3:// "
+        "URIs, read with the job's own rights. Only for prompts that you trust.",
+    )
+
+
+class Media(CamelModel):
+    """How media files are read."""
+
+    decoder: Literal["auto", "decord", "pyav", "torchcodec"] = Field(
+        "auto",
+        description="Decoder of videos: decord, pyav or torchcodec, which must be installed; auto: "
+        "decord, and pyav where decord is not installed, fails or hangs. Each record says which "
+        "one it was; all give the same frames.",
+    )
+    rotation: Literal["upright", "stored"] = Field(
+        "upright",
+        description="Videos that say they must be turned: upright as a player shows them (as the "
+        "original's decoder does), or as they are stored.",
+    )
+    exif_rotation: Literal["ignored", "applied"] = Field(
+        "ignored",
+        description="EXIF that says that an image must be turned: ignored, as by the original, or "
+        "applied.",
+    )
+
+    @classmethod
+    def cross_problems(cls, data: dict[str, Any]) -> Iterator[tuple[str, str]]:
+        if data.get("rotation") == "stored" and data.get("decoder") in ("decord", "torchcodec"):
+            yield "rotation", f"{data['decoder']} always turns; take pyav or auto"
 
 
 class Inference(SnakeModel):
@@ -294,6 +325,7 @@ class JobParts(CamelModel):
         default_factory=Inference,
         description="Sampling and prompt layout, as the block of neva_inference.yaml.",
     )
+    media: Media = Field(default_factory=Media, description="How media files are read.")
     workers: Workers = Field(default_factory=Workers, description="The pods that answer.")
     shards: Shards = Field(default_factory=Shards, description="How the prompts are divided.")
     failure: Failure = Field(default_factory=Failure, description="What failures mean.")

@@ -193,7 +193,7 @@ class _Run:
     def _take(self, asked: _Asked, outcome: Outcome, *, alone: bool = False) -> None:
         if isinstance(outcome, GenerateResult):
             row = self.job.outputs.answered(
-                asked.row, asked.prompt, outcome, asked.media.frames, self.attempt
+                asked.row, asked.prompt, outcome, asked.media, self.attempt
             )
             self._finish(asked.media, row)
         elif outcome.retryable:

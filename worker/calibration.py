@@ -14,6 +14,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import structlog
@@ -21,8 +22,10 @@ import structlog
 from neva.errors import ConfigError, NevaError, RowError
 from neva.ledger import Ledger, Manifest
 from neva.logs import configure_logging
+from neva.media_store import open_media
 from neva.process import die_with_parent
 from neva.row_prompt import RowPrompts
+from neva.settings import settings
 from neva.spec import JobSpec, Quantization
 from neva.store import open_store
 from worker.calibration_rows import candidates
@@ -36,8 +39,11 @@ from worker.engine.quantization.awq import Awq
 from worker.engine.quantization.calibrate import CalibrationPrompt, calibrate
 from worker.engine.quantization.method import Method
 from worker.engine.quantization.table import to_bytes
+from worker.media.decoder import Decoders
+from worker.media.limits import MediaLimits
 from worker.media.prepare import MediaPreparer
 from worker.media.preprocess import from_profile
+from worker.media.wire import DecoderSetup
 
 log = structlog.get_logger()
 
@@ -117,27 +123,32 @@ def _usable(
     profile = config.model.profile()
     tokenizer = config.model.tokenizer()
     rules = RowPrompts(spec, profile, tokenizer)
-    media = MediaPreparer(
-        media=open_store(spec.media_base_path, confined=True),
-        output=open_store(str(config.scratch_dir / "calibration-frames")),
-        preprocess=from_profile(profile),
-        rules=rules.rules,
-        downloads_dir=config.scratch_dir,
-        pixels_dir=config.pixels_dir,
-    )
-    for asked in candidates(spec, ledger, manifest):
-        try:
-            prompt = rules.build(asked.question)
-            prepared = media.prepare(asked.media_name)
-        except RowError as error:
-            if error.retryable:
-                raise
-            log.warning("not calibrated on", media=asked.media_name, error=error.message)
-            continue
-        config.calibration_progress_file.touch()
-        pixels.add(Path(prepared.ref.path))
-        answer_ids = tokenizer.encode(asked.answer)[: spec.inference.tokens_to_generate]
-        yield CalibrationPrompt(prompt.before_ids, (*prompt.after_ids, *answer_ids), prepared.ref)
+    limits = MediaLimits.from_settings(settings())
+    setup = DecoderSetup(rules.rules, from_profile(profile), limits)
+    with Decoders(setup) as decoders:
+        media = MediaPreparer(
+            media=open_media(spec),
+            output=open_store(str(config.scratch_dir / "calibration-frames")),
+            decoders=decoders,
+            limits=limits,
+            downloads_dir=config.scratch_dir,
+            pixels_dir=config.pixels_dir,
+        )
+        prepare = lru_cache(maxsize=None)(media.prepare)  # many prompts may be about one video
+        for asked in candidates(spec, ledger, manifest):
+            try:
+                prompt = rules.build(asked.question)
+                prepared = prepare(asked.media_name)
+            except RowError as error:
+                if error.retryable:
+                    raise
+                log.warning("not calibrated on", media=asked.media_name, error=error.message)
+                continue
+            config.calibration_progress_file.touch()
+            pixels.add(Path(prepared.ref.path))
+            answer_ids = tokenizer.encode(asked.answer)[: spec.inference.tokens_to_generate]
+            after_ids = (*prompt.after_ids, *answer_ids)
+            yield CalibrationPrompt(prompt.before_ids, after_ids, prepared.ref)
 
 
 def main() -> int:

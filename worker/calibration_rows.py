@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from neva.errors import ConfigError
 from neva.ledger import Ledger, Manifest
+from neva.media_store import media_names
 from neva.prompts import BadRow, layout_of, read_prompts
 from neva.spec import JobSpec
 from neva.store import open_object
@@ -68,6 +69,7 @@ def _rows_of(uri: str, spec: JobSpec, most: int) -> Iterator[Asked]:
             spec.inference.insert_media_token,
             layout=layout_of(key),
             reserved_keys=frozenset(),
+            media_name=media_names(spec),
         )
         for number, row in enumerate(rows):
             if number == most:

@@ -25,6 +25,7 @@ from neva.lease import Leases
 from neva.ledger import Ledger, Manifest, ShardPlan
 from neva.ledger.control import Control
 from neva.logs import configure_logging
+from neva.media_store import open_media
 from neva.process import die_with_parent
 from neva.quantization import quantization_record
 from neva.row_prompt import RowPrompts
@@ -36,8 +37,11 @@ from worker.answering import Answerer
 from worker.config import WorkerConfig, read_worker_config
 from worker.engine.client import EngineClient
 from worker.engine_turn import EngineTurn
+from worker.media.decoder import Decoders
+from worker.media.limits import MediaLimits
 from worker.media.prepare import MediaPreparer
 from worker.media.preprocess import from_profile
+from worker.media.wire import DecoderSetup
 from worker.outputs import OutputWriter
 from worker.sampling_params import sampling_params
 from worker.shard import Outcome, ShardWorker
@@ -70,14 +74,15 @@ class Child:
         self._control = Control(output)
         client = queue.connect(config.redis_url)
         prompts = RowPrompts(spec, profile, tokenizer)
+        limits = MediaLimits.from_settings(settings())
         answerer = Answerer(
             engine=EngineClient(config.engine_socket),
             turn=EngineTurn(config.scratch_dir),
             media=MediaPreparer(
-                media=open_store(spec.media_base_path, confined=True),
+                media=open_media(spec),
                 output=output,
-                preprocess=from_profile(profile),
-                rules=prompts.rules,
+                decoders=Decoders(DecoderSetup(prompts.rules, from_profile(profile), limits)),
+                limits=limits,
                 downloads_dir=config.scratch_dir,
                 pixels_dir=config.pixels_dir,
             ),

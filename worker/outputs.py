@@ -20,6 +20,7 @@ from neva.spec import JobSpec
 from neva.templates import add_media_tag
 from neva.tokens import Tokenizer
 from worker.engine.protocol import GenerateResult
+from worker.media.prepare import PreparedMedia
 
 # Sums of floats differ in their last bits with the batch they were computed in.
 _LOGPROB_DECIMALS = 4
@@ -41,14 +42,14 @@ class OutputWriter:
         row: ShardRow,
         prompt: Prompt,
         result: GenerateResult,
-        frames: tuple[int, ...],
+        media: PreparedMedia,
         attempt: int,
     ) -> FinishedRow:
         output_format = self.spec.model.compat.output_format
         if output_format == "batch":
-            output = self._record(row, prompt, result, frames, attempt)
+            output = self._record(row, prompt, result, media, attempt)
         else:
-            output = self._nemo_record(row, prompt, result, output_format)
+            output = self._nemo_record(row, prompt, result, media, output_format)
         if result.logprobs is not None:
             output["logprobs"] = _logprobs(result)
         return FinishedRow(row.seq, row.row_id, output, None)
@@ -58,7 +59,7 @@ class OutputWriter:
         row: ShardRow,
         prompt: Prompt,
         result: GenerateResult,
-        frames: tuple[int, ...],
+        media: PreparedMedia,
         attempt: int,
     ) -> dict[str, Any]:
         output = {
@@ -70,7 +71,8 @@ class OutputWriter:
             "finish_reason": result.finish_reason,
             "num_prompt_tokens": prompt.num_tokens,
             "num_generated_tokens": len(result.token_ids),
-            "frames": list(frames),
+            "frames": list(media.frames),
+            "decoder": media.decoder,
             "attempt": attempt,
         }
         if self.prompts.compat:
@@ -80,7 +82,12 @@ class OutputWriter:
         return output
 
     def _nemo_record(
-        self, row: ShardRow, prompt: Prompt, result: GenerateResult, release: str
+        self,
+        row: ShardRow,
+        prompt: Prompt,
+        result: GenerateResult,
+        media: PreparedMedia,
+        release: str,
     ) -> dict[str, Any]:
         """The original's keys. v2.0.0rc0 writes the answer over the question, in `text`."""
         record, inference = row.record, self.spec.inference
@@ -96,6 +103,7 @@ class OutputWriter:
             "metadata": {
                 **(metadata if isinstance(metadata, dict) else {}),
                 "compat": self.prompts.compat,
+                "decoder": media.decoder,
                 **({"quantization": self.quantization} if self.quantization else {}),
             },
         }

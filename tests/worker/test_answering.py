@@ -33,7 +33,7 @@ class FakeMedia:
             raise self.errors[name]
         path = self.folder / f"{name}.f32"
         path.touch()
-        return PreparedMedia(MediaRef(name, str(path), (1, 3, 2, 2)), (0,))
+        return PreparedMedia(MediaRef(name, str(path), (1, 3, 2, 2)), (0,), "pyav")
 
 
 class FakePrompts:
@@ -45,9 +45,9 @@ class FakePrompts:
 
 class FakeOutputs:
     def answered(
-        self, row: ShardRow, prompt: Prompt, result: object, frames: tuple[int, ...], attempt: int
+        self, row: ShardRow, prompt: Prompt, result: object, media: PreparedMedia, attempt: int
     ) -> FinishedRow:
-        return FinishedRow(row.seq, row.row_id, {"frames": frames, "attempt": attempt}, None)
+        return FinishedRow(row.seq, row.row_id, {"frames": media.frames, "attempt": attempt}, None)
 
 
 def rows(*ids_and_media: str, question: str = "?") -> list[ShardRow]:

@@ -12,10 +12,12 @@ from neva.model_profile import ModelProfile
 from neva.row_prompt import RowPrompts
 from tests.neva.jobs import job_spec
 from tests.neva.test_row_prompt import LLAMA, NEMO
-from worker.engine.protocol import GenerateResult
+from worker.engine.protocol import GenerateResult, MediaRef
+from worker.media.prepare import PreparedMedia
 from worker.outputs import OutputWriter
 
 RECORD = {"question_id": 7, "video": "a.mp4", "text": "Who?", "metadata": {"mine": 1}}
+MEDIA = PreparedMedia(MediaRef("key", "/pixels", (2, 3, 8, 8)), (0, 1), "pyav")
 V1 = replace(NEMO, template="v1")
 
 
@@ -39,7 +41,7 @@ def answered(
     ids = LLAMA.encode(f"<extra_id_1>{answer}")[len(mark) :]
     stop_ids = LLAMA.encode(f"<extra_id_1>{stop}")[len(mark) :]
     generated = GenerateResult("7", tuple(ids), "stop", stop_ids=tuple(stop_ids), **(result or {}))
-    finished = writer.answered(row, prompts.build("Who?"), generated, (0, 1), 1)
+    finished = writer.answered(row, prompts.build("Who?"), generated, MEDIA, 1)
     assert finished.output is not None
     return finished.output
 
@@ -49,11 +51,12 @@ def test_a_record_keeps_its_keys_and_gets_ours() -> None:
     assert list(output) == [
         *RECORD,
         *("response", "full_text", "model_id", "answer_id", "finish_reason"),
-        *("num_prompt_tokens", "num_generated_tokens", "frames", "attempt"),
+        *("num_prompt_tokens", "num_generated_tokens", "frames", "decoder", "attempt"),
     ]
     assert output["response"] == "A hand."
     assert output["full_text"].endswith(" USER: <video>Who? ASSISTANT: A hand.")
     assert output["text"] == "Who?"
+    assert (output["frames"], output["decoder"]) == ([0, 1], "pyav")
 
 
 def test_a_quirk_in_effect_is_named_in_every_record() -> None:
@@ -87,7 +90,7 @@ def test_the_originals_keys(answer_key: str, release: str) -> None:
         answer_key: "A hand.",
         "model_id": "/model",
         "answer_id": 0,
-        "metadata": {"mine": 1, "compat": compat},
+        "metadata": {"mine": 1, "compat": compat, "decoder": "pyav"},
     }
     assert output == expected
     assert output["full_text"].endswith("USER: <video>Who? ASSISTANT: A hand.")

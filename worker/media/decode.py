@@ -1,12 +1,11 @@
 """Opening videos and images: picks a decoder, and turns every failure into the row's own error.
 
-Two decoders read videos, and both give the same frames, numbered in display order and turned the
-way a player would show them. decord is the reference's decoder and jumps to the frames it needs; it
-exists for x86-64 only, its last release is old, and some files that it refuses are fine. PyAV is
-the other one. Which one read a file is logged.
+All decoders give the same frames, numbered in display order. decord is the reference's decoder and
+jumps to the frames it needs; it exists for x86-64 only, its last release is old, and some files
+that it refuses are fine. PyAV is the other one. Which one read a file is in the row's record.
 
-Callers are the forked Celery children. Nothing here is imported before it is needed, so a decoder's
-native library starts its threads in the process that uses it.
+Runs in the decoding process (`worker.media.decoder_main`). Nothing here is imported before it is
+needed: decoders start slowly, and images need none.
 """
 
 from __future__ import annotations
@@ -16,20 +15,25 @@ import platform
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from neva.errors import RowError
-from neva.reasons import Reason
-
-DecoderName = Literal["auto", "decord", "pyav"]
+from neva.media_rules import Decoder, ExifRotation, Rotation
+from worker.media.limits import MediaLimits
+from worker.media.video_index import VideoIndex, index_video, opening, unreadable
+from worker.media.wire import DecoderUsed
 
 # Clips are decoded by several processes at once; more threads in each would only get in the way.
 THREADS_PER_DECODER: Final = 1
+# No EPS: Pillow would start Ghostscript for it.
+_IMAGE_FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+IMAGE_DECODER: Final[DecoderUsed] = "pillow"
+_UNKNOWN_PIXELS: Final = 320 * 240
 
 _log = structlog.get_logger(__name__)
 
@@ -51,43 +55,122 @@ class VideoReader(Protocol):
     def close(self) -> None: ...
 
 
-def open_video(path: Path, decoder: DecoderName = "auto") -> VideoReader:
+class Video:
+    """One open video file, read by one decoder after the other where that is allowed.
+
+    Attributes:
+        decoder: name of the one that reads it now.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        index: VideoIndex,
+        reader: VideoReader,
+        decoder: DecoderUsed,
+        *,
+        may_change: bool,
+    ) -> None:
+        self._path = path
+        self._index = index
+        self._reader = reader
+        self._may_change = may_change
+        self.decoder = decoder
+
+    @property
+    def num_frames(self) -> int:
+        return self._reader.num_frames
+
+    @property
+    def frame_bytes(self) -> int:
+        """About what one decoded frame takes."""
+        return max(self._index.width * self._index.height, _UNKNOWN_PIXELS) * 3
+
+    def get_frames(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+        """As `VideoReader.get_frames`."""
+        try:
+            return self._reader.get_frames(indices)
+        except RowError as refused:
+            if not self._may_change:
+                raise
+            num_frames = self._reader.num_frames
+            self.close()
+            self._reader, self.decoder = _after_decord(refused, self._path, self._index)
+            self._may_change = False
+            if self._reader.num_frames != num_frames:
+                # The caller chose its indices by the other count: they would be other frames.
+                raise
+            try:
+                return self._reader.get_frames(indices)
+            except RowError as error:
+                raise _both_failed(self._path, error, refused) from error
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+def open_video(
+    path: Path,
+    decoder: Decoder = "auto",
+    rotation: Rotation = "upright",
+    limits: MediaLimits | None = None,
+) -> Video:
     """Open a video file.
 
     Args:
         decoder: "auto" takes decord where it is installed, and PyAV where it is not or fails.
 
     Raises:
-        RowError: MEDIA_UNREADABLE, no decoder reads the file; the message has the decoders' words.
+        RowError: MEDIA_UNREADABLE, no decoder reads the file, the message has the decoders' words;
+            MEDIA_TOO_LARGE, it is beyond a limit.
     """
     if not path.is_file():
         raise unreadable(path, "no such file")
-    if decoder == "pyav" or (decoder == "auto" and not decord_is_installed()):
-        return _open_with_pyav(path)
+    index = index_video(path, limits or MediaLimits())
+    if decoder == "auto":
+        # decord always turns.
+        decoder = "decord" if rotation == "upright" and decord_is_installed() else "pyav"
+        if decoder == "decord":
+            try:
+                reader = _open_with_decord(path, index)
+            except RowError as refused:
+                reader, used = _after_decord(refused, path, index)
+                return Video(path, index, reader, used, may_change=False)
+            return Video(path, index, reader, "decord", may_change=True)
     if decoder == "decord":
-        return _open_with_decord(path)
-    try:
-        return _DecordThenPyav(path, _open_with_decord(path))
-    except RowError as refused:
-        _log.info("decord_failed", path=str(path), error=refused.message)
-        return _open_after(refused, path)
+        reader = _open_with_decord(path, index)
+    elif decoder == "torchcodec":
+        reader = _open_with_torchcodec(path, index)
+    else:
+        reader = _open_with_pyav(path, index, rotation)
+    return Video(path, index, reader, decoder, may_change=False)
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
+def read_image(
+    path: Path, exif_rotation: ExifRotation = "ignored", limits: MediaLimits | None = None
+) -> NDArray[np.uint8]:
     """A still picture as a clip of one frame, (1, height, width, 3), uint8 RGB.
 
-    As the reference reads it: the first picture of an animated file, and not turned by EXIF.
+    As the reference reads it: the first picture of an animated file, what is transparent in its
+    own colours, and not turned by EXIF unless that is asked for.
 
     Raises:
         RowError: MEDIA_UNREADABLE or MEDIA_TOO_LARGE.
     """
+    limits = limits or MediaLimits()
+    limits.check_bytes(path.name, path.stat().st_size)
+    # Ours is checked as soon as the header is read; Pillow's own only warns.
+    Image.MAX_IMAGE_PIXELS = None
     try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))[None]
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise RowError(f"{path.name}: {error}", reason=Reason.MEDIA_TOO_LARGE) from error
+        with Image.open(path, formats=_IMAGE_FORMATS) as image:
+            limits.check_size(path.name, *image.size)
+            picture: Any = image
+            if exif_rotation == "applied":
+                picture = ImageOps.exif_transpose(image)
+            return np.asarray(picture.convert("RGB"))[None]
     except (OSError, SyntaxError, ValueError) as error:  # SyntaxError: Pillow's word for bad PNG
-        raise unreadable(path, str(error)) from error
+        words = str(error).replace(str(path), path.name)
+        raise unreadable(path, words) from error
 
 
 @cache
@@ -104,66 +187,41 @@ def decord_is_installed() -> bool:
     return True
 
 
-def unreadable(path: Path, words: str) -> RowError:
-    """The error for a file that can't be read; `words` may be a native stack trace."""
-    first_line = next((line.strip() for line in words.splitlines() if line.strip()), "no reason")
-    return RowError(f"{_opening(path)}{first_line}", reason=Reason.MEDIA_UNREADABLE)
-
-
-def _opening(path: Path) -> str:
-    return f"{path.name} can't be read: "
-
-
-def _open_with_decord(path: Path) -> VideoReader:
+def _open_with_decord(path: Path, index: VideoIndex) -> VideoReader:
+    if not decord_is_installed():
+        raise unreadable(path, "decord is not installed on this worker")
     from worker.media.decord_reader import DecordReader
 
-    reader = DecordReader(path, THREADS_PER_DECODER)
-    _log.debug("video_opened", path=str(path), decoder="decord")
-    return reader
+    return DecordReader(path, index, THREADS_PER_DECODER)
 
 
-def _open_with_pyav(path: Path) -> VideoReader:
+def _open_with_pyav(path: Path, index: VideoIndex, rotation: Rotation) -> VideoReader:
     from worker.media.pyav_reader import PyavReader
 
-    reader = PyavReader(path, THREADS_PER_DECODER)
-    _log.debug("video_opened", path=str(path), decoder="pyav")
-    return reader
+    return PyavReader(path, index, THREADS_PER_DECODER, turn_upright=rotation == "upright")
 
 
-def _open_after(refused: RowError, path: Path) -> VideoReader:
+def _open_with_torchcodec(path: Path, index: VideoIndex) -> VideoReader:
+    if importlib.util.find_spec("torchcodec") is None:
+        raise unreadable(path, "torchcodec is not installed on this worker")
+    from worker.media.torchcodec_reader import TorchcodecReader
+
+    return TorchcodecReader(path, index, THREADS_PER_DECODER)
+
+
+def _after_decord(
+    refused: RowError, path: Path, index: VideoIndex
+) -> tuple[VideoReader, DecoderUsed]:
     """PyAV's reader; when it fails too, the error has both decoders' words."""
+    _log.info("decord_failed", path=str(path), error=refused.message)
     try:
-        return _open_with_pyav(path)
+        return _open_with_pyav(path, index, "upright"), "pyav"
     except RowError as error:
-        pyav_words, decord_words = (
-            either.message.removeprefix(_opening(path)) for either in (error, refused)
-        )
-        raise unreadable(path, f"{pyav_words} (PyAV), {decord_words} (decord)") from refused
+        raise _both_failed(path, error, refused) from error
 
 
-class _DecordThenPyav:
-    """decord until it fails in the middle of a file, then PyAV on the same frames."""
-
-    def __init__(self, path: Path, reader: VideoReader) -> None:
-        self._path = path
-        self._reader = reader
-
-    @property
-    def num_frames(self) -> int:
-        return self._reader.num_frames
-
-    def get_frames(self, indices: Sequence[int]) -> NDArray[np.uint8]:
-        try:
-            return self._reader.get_frames(indices)
-        except RowError as refused:
-            num_frames = self._reader.num_frames
-            self.close()
-            _log.info("decord_failed", path=str(self._path), error=refused.message)
-            self._reader = _open_after(refused, self._path)
-            if self._reader.num_frames != num_frames:
-                # The caller chose its indices by the other count: they would be other frames.
-                raise
-        return self._reader.get_frames(indices)
-
-    def close(self) -> None:
-        self._reader.close()
+def _both_failed(path: Path, pyav: RowError, decord: RowError) -> RowError:
+    pyav_words, decord_words = (
+        error.message.removeprefix(opening(path)) for error in (pyav, decord)
+    )
+    return unreadable(path, f"{pyav_words} (PyAV), {decord_words} (decord)")

@@ -16,8 +16,7 @@ import decord
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.media.decode import unreadable
-from worker.media.pyav_reader import has_leading_frames
+from worker.media.video_index import VideoIndex, unreadable
 
 # decord has no common base: opening raises RuntimeError, decoding its own error.
 _FAILURES = (RuntimeError, decord.DECORDError)
@@ -25,9 +24,9 @@ _COMPARED_NUMBERS = re.compile(r" ?\(-?\d+ vs\. -?\d+\)")
 
 
 class DecordReader:
-    """One file in decord, on the CPU, in its own size."""
+    """One file in decord, on the CPU, in its own size, upright as the file says."""
 
-    def __init__(self, path: Path, num_threads: int) -> None:
+    def __init__(self, path: Path, index: VideoIndex, num_threads: int) -> None:
         decord.logging.set_level(decord.logging.QUIET)
         self._path = path
         try:
@@ -37,7 +36,7 @@ class DecordReader:
         except _FAILURES as error:
             raise unreadable(path, _innermost(error, path)) from error
         self._num_frames = len(self._reader)
-        self._can_jump = not has_leading_frames(path)
+        self._can_jump = not index.has_leading_frames
 
     @property
     def num_frames(self) -> int:

@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-import io
+import itertools
+import math
+import mmap
 import os
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-import structlog
-from PIL import Image
+from typing import Final
 
 from neva.errors import RowError
-from neva.frames import frame_indices
 from neva.ledger import layout
-from neva.media_rules import MediaRules
+from neva.media_store import MediaStore
 from neva.reasons import Reason
 from neva.store.base import NotFound, Store, StoreError
 from worker.engine.protocol import MediaRef
-from worker.media.decode import open_video, read_image
-from worker.media.preprocess import Preprocessor
+from worker.media import wire
+from worker.media.decoder import Decoders
+from worker.media.limits import MediaLimits
 
-log = structlog.get_logger()
-
-STRIP_HEIGHT_PX = 96
-_STRIP_QUALITY = 80
-# What a browser, and JPEG itself (65,535), still shows.
-_STRIP_MAX_WIDTH_PX = 16_384
-_FRAME_MAX_WIDTH_PX = 960
-_MAX_NAME_BYTES = 200
+_MAX_NAME_BYTES: Final = 200
+_FLOAT_BYTES: Final = 4
+_counter = itertools.count()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +36,17 @@ class PreparedMedia:
     Attributes:
         ref: the pixels in shared memory; whoever asked for them deletes the file.
         frames: indices of the frames in the file, in the order shown.
+        decoder: which one read them.
     """
 
     ref: MediaRef
     frames: tuple[int, ...]
+    decoder: str
 
 
 @dataclass(frozen=True, slots=True)
 class MediaPreparer:
-    """Fetches, decodes and preprocesses media by the job's rules.
+    """Fetches media and has them decoded and preprocessed. Safe between threads.
 
     Attributes:
         media: store of mediaBasePath.
@@ -57,10 +54,10 @@ class MediaPreparer:
         downloads_dir, pixels_dir: private to this worker.
     """
 
-    media: Store
+    media: MediaStore
     output: Store
-    preprocess: Preprocessor
-    rules: MediaRules
+    decoders: Decoders
+    limits: MediaLimits
     downloads_dir: Path
     pixels_dir: Path
 
@@ -71,58 +68,27 @@ class MediaPreparer:
             RowError: the file is no usable media, or this one can't be had.
             StoreError: a store can't be had now (retryable).
         """
-        with self._local_file(name) as path:
-            try:
-                frames, indices = self._decode(path)
-                shown = frames[..., ::-1] if self.rules.color_order == "bgr" else frames
-                pixels = np.ascontiguousarray(self.preprocess(shown))  # (frames, 3, h, w)
-            except (OSError, ValueError, ArithmeticError, RuntimeError, MemoryError) as error:
-                # Decoders meet things their authors never saw: that is the file's fault.
-                words = f"{name} can't be decoded: {type(error).__name__}: {error}"
-                raise RowError(words, reason=Reason.MEDIA_UNREADABLE) from error
-        # The key is the content: equal pixels share their features, whatever they are called.
-        key = hashlib.blake2b(pixels.data, digest_size=16).hexdigest()
         # The process id lets the supervisor sweep up after a child that was killed.
-        target = self.pixels_dir / f"{os.getpid()}-{key}.f32"
-        if not target.exists():  # a file under this name has this content, and may be in use
-            half = target.with_suffix(".half")
-            pixels.tofile(half)
-            half.rename(target)
-        self._save_strip(name, frames)
-        num_frames, num_channels, height, width = pixels.shape
-        ref = MediaRef(key, str(target), (num_frames, num_channels, height, width))
-        return PreparedMedia(ref, indices)
-
-    def _save_strip(self, name: str, frames: np.ndarray) -> None:
-        """For the report; a picture that can't be made must not cost an answer."""
+        own = f"{os.getpid()}-{next(_counter)}"
+        half = self.pixels_dir / f"{own}.half"
         try:
-            strip = frame_strip(frames)
-        except (OSError, ValueError) as error:
-            log.warning("no frames for the report", media=name, error=str(error))
-            return
-        self.output.put(layout.frames(name), strip)
-
-    def _decode(self, path: Path) -> tuple[np.ndarray, tuple[int, ...]]:
-        """((frames, height, width, 3) uint8 RGB, indices in the file)."""
-        rules = self.rules
-        if rules.media_type == "image":
-            return read_image(path), (0,)
-        reader = open_video(path)
-        try:
-            indices = frame_indices(reader.num_frames, rules.num_frames, rules.splice_single_frame)
-            return reader.get_frames(indices), indices
+            with self._local_file(name) as path:
+                done, strip = self.decoders.read(path, half)
+            key = _checked_digest(half, done, name)
+            target = half.rename(self.pixels_dir / f"{own}.f32")
         finally:
-            reader.close()
+            half.unlink(missing_ok=True)
+        if strip:
+            self.output.put(layout.frames(name), strip)
+        return PreparedMedia(MediaRef(key, str(target), done.shape), done.frames, done.decoder)
 
     @contextmanager
     def _local_file(self, name: str) -> Iterator[Path]:
-        target = None
-        try:
+        with ExitStack() as stack:
             try:
                 path = self.media.local_path(name)
                 if path is None:
-                    path = target = self._download_target(name)
-                    self.media.download(name, target)
+                    path = stack.enter_context(self._downloaded(name))
             except StoreError as error:
                 if error.retryable:
                     raise
@@ -131,35 +97,40 @@ class MediaPreparer:
                 reason = Reason.MEDIA_NOT_FOUND if missing else error.reason
                 raise RowError(error.message, reason=reason) from error
             yield path
+
+    @contextmanager
+    def _downloaded(self, name: str) -> Iterator[Path]:
+        info = self.media.head(name)
+        if info is not None:
+            self.limits.check_bytes(name, info.size_bytes)
+        folder = self.downloads_dir / f"{os.getpid()}-download" / str(next(_counter))
+        folder.mkdir(parents=True)
+        try:
+            target = folder / _local_name(name)
+            self.media.download(name, target)
+            yield target
         finally:
-            if target is not None:
-                target.unlink(missing_ok=True)
-
-    def _download_target(self, name: str) -> Path:
-        """The file keeps its name: decoders look at the suffix, and users read it in errors."""
-        folder = self.downloads_dir / f"{os.getpid()}-download"
-        folder.mkdir(exist_ok=True)
-        own = Path(name).name
-        if len(own.encode()) > _MAX_NAME_BYTES:
-            own = hashlib.sha256(name.encode()).hexdigest()[:16] + Path(name).suffix[:16]
-        return folder / own
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-def frame_strip(frames: np.ndarray) -> bytes:
-    """A JPEG of the frames side by side, as decoded; evenly chosen ones where all are too many.
+def _local_name(name: str) -> str:
+    """The file keeps its name: users read it in errors."""
+    own = Path(name).name
+    if len(own.encode()) <= _MAX_NAME_BYTES:
+        return own
+    return hashlib.sha256(name.encode()).hexdigest()[:16] + Path(name).suffix[:16]
 
-    Args:
-        frames: (frames, height, width, 3) uint8 RGB.
+
+def _checked_digest(pixels: Path, done: wire.Done, name: str) -> str:
+    """Digest of the content: equal pixels share their features, whatever they are called.
+
+    Raises:
+        RowError: DECODER_CRASHED, the file is not what the decoder said.
     """
-    height, width = frames.shape[1:3]
-    scale = min(STRIP_HEIGHT_PX / height, _FRAME_MAX_WIDTH_PX / width)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    num_shown = min(len(frames), _STRIP_MAX_WIDTH_PX // size[0])
-    shown = frames[np.linspace(0, len(frames) - 1, num_shown).astype(int)]
-    strip = Image.new("RGB", (size[0] * num_shown, size[1]))
-    for position, frame in enumerate(shown):
-        small = Image.fromarray(frame).resize(size, Image.Resampling.BILINEAR)
-        strip.paste(small, (position * size[0], 0))
-    buffer = io.BytesIO()
-    strip.save(buffer, "JPEG", quality=_STRIP_QUALITY)
-    return buffer.getvalue()
+    num_bytes = math.prod(done.shape) * _FLOAT_BYTES
+    with pixels.open("rb") as file:
+        if os.fstat(file.fileno()).st_size != num_bytes or len(done.frames) != done.shape[0]:
+            words = f"{name} can't be decoded: the decoder wrote something else than it says"
+            raise RowError(words, reason=Reason.DECODER_CRASHED)
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return hashlib.blake2b(content, digest_size=16).hexdigest()

@@ -1,96 +1,148 @@
 """PyAV (FFmpeg) behind the project's `VideoReader`. Imported by `worker.media.decode` on first use.
 
-Gives the same frames as decord: counted by packets, because containers such as WebM and Matroska
-say none in the header and others say a wrong number; turned by the display matrix; in the size of
-the first frame.
+Gives the same frames as decord: numbered in display order, turned by the display matrix, in the
+size that the stream says. Frames are found by their times: it jumps to the key frame before a
+wanted one and decodes from there, and reads through from the start where times are missing, or a
+jump turns out to land elsewhere.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Final
 
-import av
 import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from worker.media.decode import unreadable
+from worker.media.video_index import VideoIndex, open_container, unreadable
+
+# Where a jump by time is exact. Ogg and MPEG streams guess the place from the bit rate.
+_CAN_SEEK: Final = {"mov", "matroska"}
+
+
+class _LandedElsewhere(Exception):
+    pass
 
 
 class PyavReader:
-    """One file in PyAV. Reads from the start on every call: clips are short and asked once."""
+    """One file in PyAV.
 
-    def __init__(self, path: Path, num_threads: int) -> None:
+    Args:
+        turn_upright: turn frames as the file says, as a player does.
+    """
+
+    def __init__(
+        self, path: Path, index: VideoIndex, num_threads: int, *, turn_upright: bool = True
+    ) -> None:
         self._path = path
+        self._index = index
         self._num_threads = num_threads
-        with self._stream() as (container, stream):
-            self._num_frames = sum(packet.size > 0 for packet in container.demux(stream))
+        self._turn_upright = turn_upright
+        self._size: tuple[int, int] | None = None
+        if index.width and index.height:
+            self._size = (index.width, index.height)
+        self._shown = sorted(index.pts)  # time of each frame, in display order
+        self._keys = sorted(index.pts[key] for key in index.keys) if index.pts else []
 
     @property
     def num_frames(self) -> int:
-        return self._num_frames
+        return self._index.num_frames
 
     def get_frames(self, indices: Sequence[int]) -> NDArray[np.uint8]:
-        wanted, last = set(indices), max(indices)
+        wanted = sorted(set(indices))
         frames: dict[int, NDArray[np.uint8]] = {}
-        size: tuple[int, int] | None = None
-        with self._stream() as (container, stream):
-            for index, frame in enumerate(container.decode(stream)):
-                size = size or (frame.width, frame.height)
-                if index in wanted:
-                    frames[index] = _upright(frame, *size)
-                if index == last:
-                    break
-        if missing := wanted - frames.keys():
-            raise unreadable(
-                self._path, f"frame {min(missing)} of {self._num_frames} does not decode"
-            )
+        with ExitStack() as stack:
+            container, stream = stack.enter_context(open_container(self._path))
+            stream.thread_count = self._num_threads
+            try:
+                if self._index.demuxer in _CAN_SEEK and self._shown and self._keys:
+                    self._by_time(container, stream, wanted, frames)
+                else:
+                    raise _LandedElsewhere
+            except _LandedElsewhere:
+                frames.clear()
+                stack.close()
+                container, stream = stack.enter_context(open_container(self._path))
+                stream.thread_count = self._num_threads
+                self._read_through(container, stream, wanted, frames)
+        for index in wanted:
+            if index not in frames:
+                words = f"frame {index} of {self.num_frames} does not decode"
+                raise unreadable(self._path, words)
         return np.stack([frames[index] for index in indices])
 
     def close(self) -> None:
         """Nothing is held between calls."""
 
-    @contextmanager
-    def _stream(self) -> Iterator[tuple[InputContainer, VideoStream]]:
-        try:
-            with av.open(str(self._path)) as container:
-                if not container.streams.video:
-                    raise unreadable(self._path, "it has no video stream")
-                stream = container.streams.video[0]
-                stream.thread_count = self._num_threads
-                yield container, stream
-        except av.FFmpegError as error:
-            raise unreadable(self._path, error.strerror or str(error)) from error
+    def _by_time(
+        self,
+        container: InputContainer,
+        stream: VideoStream,
+        wanted: list[int],
+        frames: dict[int, NDArray[np.uint8]],
+    ) -> None:
+        number_of = {self._shown[index]: index for index in wanted}
+        position: int | None = None  # the key frame that the running decoding began at
+        decoding: Iterator[VideoFrame] = iter(())
+        for index in wanted:
+            if index in frames:
+                continue
+            time = self._shown[index]
+            key = max(bisect_right(self._keys, time) - 1, 0)
+            if position is None or key > position:
+                decoding = self._from_key(container, stream, self._keys[key])
+                position = key
+            for frame in decoding:
+                if frame.pts is None:
+                    raise _LandedElsewhere
+                number = number_of.get(frame.pts)
+                if number is not None:
+                    frames[number] = self._pixels(frame)
+                if frame.pts >= time:
+                    break
+            if index not in frames:
+                raise _LandedElsewhere
 
+    def _from_key(
+        self, container: InputContainer, stream: VideoStream, key_pts: int
+    ) -> Iterator[VideoFrame]:
+        container.seek(key_pts, stream=stream)
+        first = True
+        for packet in container.demux(stream):
+            if first and packet.size:
+                if not packet.is_keyframe or packet.pts is None or packet.pts > key_pts:
+                    raise _LandedElsewhere
+                first = False
+            for frame in packet.decode():
+                if isinstance(frame, VideoFrame):
+                    yield frame
 
-def has_leading_frames(path: Path) -> bool:
-    """Whether some frame is stored behind a key frame but shown before it.
+    def _read_through(
+        self,
+        container: InputContainer,
+        stream: VideoStream,
+        wanted: list[int],
+        frames: dict[int, NDArray[np.uint8]],
+    ) -> None:
+        needed = set(wanted)
+        for number, frame in enumerate(container.decode(stream)):
+            if number in needed:
+                frames[number] = self._pixels(frame)
+            if number == wanted[-1]:
+                return
 
-    Reads the packets' times and decodes nothing. True also when the file doesn't say.
-    """
-    try:
-        with av.open(str(path)) as container:
-            key_pts: int | None = None
-            for packet in container.demux(container.streams.video[0]):
-                if packet.size == 0:  # the demuxer's sign for the end
-                    continue
-                if packet.pts is None:
-                    return True
-                if packet.is_keyframe:
-                    key_pts = packet.pts
-                elif key_pts is not None and packet.pts < key_pts:
-                    return True
-    except (av.FFmpegError, IndexError):  # IndexError: no video stream
-        return True
-    return False
-
-
-def _upright(frame: VideoFrame, width: int, height: int) -> NDArray[np.uint8]:
-    """RGB pixels (height, width, 3) as a player shows them."""
-    pixels = frame.to_ndarray(format="rgb24", width=width, height=height)
-    quarter_turns = round(frame.rotation / 90)  # counter-clockwise
-    return np.rot90(pixels, quarter_turns).astype(np.uint8, copy=False)
+    def _pixels(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        """RGB pixels (height, width, 3)."""
+        self._size = self._size or (frame.width, frame.height)
+        width, height = self._size
+        pixels = frame.to_ndarray(format="rgb24", width=width, height=height)
+        if not self._turn_upright:
+            return pixels.astype(np.uint8, copy=False)
+        quarter_turns = round(frame.rotation / 90)  # counter-clockwise
+        return np.rot90(pixels, quarter_turns).astype(np.uint8, copy=False)

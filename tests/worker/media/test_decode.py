@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from neva.errors import RowError
 from neva.frames import frame_indices
+from neva.media_rules import Decoder
 from neva.reasons import Reason
 from tests.worker.media.videos import (
     HEIGHT,
@@ -24,9 +25,10 @@ from tests.worker.media.videos import (
     write_video,
 )
 from worker.media import decode
-from worker.media.decode import DecoderName, decord_is_installed, open_video, read_image
+from worker.media.decode import decord_is_installed, open_video, read_image
+from worker.media.limits import MediaLimits
 
-DECODERS: list[DecoderName] = ["pyav", *(["decord"] if decord_is_installed() else [])]  # type: ignore[list-item]
+DECODERS: list[Decoder] = ["pyav", *(["decord"] if decord_is_installed() else [])]  # type: ignore[list-item]
 
 needs_decord = pytest.mark.skipif(not decord_is_installed(), reason="decord is for x86-64 only")
 each_decoder = pytest.mark.parametrize("decoder", DECODERS)
@@ -65,7 +67,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return broken_files(tmp_path_factory.mktemp("broken"))
 
 
-def clip_of(path: Path, decoder: DecoderName, num_frames: int = 8) -> NDArray[np.uint8]:
+def clip_of(path: Path, decoder: Decoder, num_frames: int = 8) -> NDArray[np.uint8]:
     reader = open_video(path, decoder)
     try:
         return reader.get_frames(frame_indices(reader.num_frames, num_frames))
@@ -89,7 +91,7 @@ def clip_of(path: Path, decoder: DecoderName, num_frames: int = 8) -> NDArray[np
     ],
 )
 def test_the_picked_frames_are_the_ones_that_were_painted(
-    files: dict[str, Path], decoder: DecoderName, name: str, num_in_file: int
+    files: dict[str, Path], decoder: Decoder, name: str, num_in_file: int
 ) -> None:
     assert open_video(files[name], decoder).num_frames == num_in_file
     frames = clip_of(files[name], decoder)
@@ -98,13 +100,13 @@ def test_the_picked_frames_are_the_ones_that_were_painted(
 
 
 @each_decoder
-def test_colours_are_red_green_blue(files: dict[str, Path], decoder: DecoderName) -> None:
+def test_colours_are_red_green_blue(files: dict[str, Path], decoder: Decoder) -> None:
     pixel = clip_of(files["plain"], decoder)[0, HEIGHT - 8, WIDTH - 8].astype(int)
     assert np.abs(pixel - (60, 90, 140)).max() <= 4
 
 
 @each_decoder
-def test_frames_come_in_the_asked_order(files: dict[str, Path], decoder: DecoderName) -> None:
+def test_frames_come_in_the_asked_order(files: dict[str, Path], decoder: Decoder) -> None:
     for name in ("many_b_frames", "open_gop"):
         reader = open_video(files[name], decoder)
         assert read_numbers(reader.get_frames([40, 3, 3, 69])) == [40, 3, 3, 69]
@@ -112,7 +114,7 @@ def test_frames_come_in_the_asked_order(files: dict[str, Path], decoder: Decoder
 
 
 @each_decoder
-def test_a_turned_video_is_shown_upright(files: dict[str, Path], decoder: DecoderName) -> None:
+def test_a_turned_video_is_shown_upright(files: dict[str, Path], decoder: Decoder) -> None:
     frames = clip_of(files["turned"], decoder)
     assert frames.shape == (8, WIDTH, HEIGHT, 3)
     turned_back = np.rot90(frames, axes=(1, 2))
@@ -130,7 +132,7 @@ def test_both_decoders_give_the_same_pixels(files: dict[str, Path]) -> None:
     "name", ["empty", "text", "random", "without_index", "cut_off", "audio_only"]
 )
 def test_a_broken_file_is_the_rows_error(
-    broken: dict[str, Path], name: str, decoder: DecoderName
+    broken: dict[str, Path], name: str, decoder: Decoder
 ) -> None:
     with pytest.raises(RowError, match=rf"^{name}\.mp4 can't be read: \w+") as caught:
         clip_of(broken[name], decoder)
@@ -153,12 +155,12 @@ def test_without_decord_pyav_reads_and_the_log_says_so(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     try:
         with capture_logs() as events:
-            frames = clip_of(files["plain"], "auto")
+            video = open_video(files["plain"], "auto")
     finally:
         decord_is_installed.cache_clear()
-    assert read_numbers(frames) == list(frame_indices(50, 8))
-    assert [event["event"] for event in events] == ["decord_missing", "video_opened"]
-    assert events[1]["decoder"] == "pyav"
+    assert read_numbers(video.get_frames([0, 49])) == [0, 49]
+    assert [event["event"] for event in events] == ["decord_missing"]
+    assert video.decoder == "pyav"
 
 
 class FailsWhileReading:
@@ -177,38 +179,28 @@ class FailsWhileReading:
 def test_pyav_takes_over_in_the_middle_of_a_file(
     files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decode, "_open_with_decord", lambda path: FailsWhileReading(50))
-    with capture_logs() as events:
-        frames = clip_of(files["plain"], "auto")
-    assert read_numbers(frames) == list(frame_indices(50, 8))
-    assert events[0]["event"] == "decord_failed"
+    monkeypatch.setattr(decode, "_open_with_decord", lambda path, index: FailsWhileReading(50))
+    video = open_video(files["plain"], "auto")
+    assert video.decoder == "decord"
+    assert read_numbers(video.get_frames([0, 49])) == [0, 49]
+    assert video.decoder == "pyav"
 
 
 @needs_decord
 def test_pyav_does_not_take_over_when_it_counts_other_frames(
     files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decode, "_open_with_decord", lambda path: FailsWhileReading(49))
+    monkeypatch.setattr(decode, "_open_with_decord", lambda path, index: FailsWhileReading(49))
     with pytest.raises(RowError, match="lost its way"):
         clip_of(files["plain"], "auto")
 
 
-def test_a_forked_child_decodes_what_its_parent_never_touched(files: dict[str, Path]) -> None:
+def test_celerys_children_load_no_decoder() -> None:
     program = (
-        "import os, sys\n"
-        "from pathlib import Path\n"
-        "from worker.media.decode import open_video\n"
-        "assert 'decord' not in sys.modules and 'av' not in sys.modules\n"
-        "child = os.fork()\n"
-        "if child == 0:\n"
-        "    reader = open_video(Path(sys.argv[1]))\n"
-        "    os._exit(reader.get_frames([0, 49]).shape[0])\n"
-        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+        "import sys, worker.consumer\n"
+        "sys.exit(bool({'av', 'decord', 'torchcodec', 'torch'} & sys.modules.keys()))\n"
     )
-    run = subprocess.run(
-        [sys.executable, "-c", program, str(files["plain"])], check=False, timeout=60
-    )
-    assert run.returncode == 2
+    assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == 0
 
 
 def test_an_image_is_a_clip_of_one_frame(tmp_path: Path) -> None:
@@ -234,9 +226,21 @@ def test_a_broken_image_is_the_rows_error(tmp_path: Path, content: bytes) -> Non
     assert caught.value.reason is Reason.MEDIA_UNREADABLE
 
 
-def test_an_image_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_bomb_is_refused(tmp_path: Path) -> None:
     Image.new("RGB", (64, 64)).save(tmp_path / "huge.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(RowError) as caught:
-        read_image(tmp_path / "huge.png")
+    with pytest.raises(RowError, match=r"huge\.png has 64x64; the limit is 100 pixels") as caught:
+        read_image(tmp_path / "huge.png", limits=MediaLimits(max_pixels=100))
     assert caught.value.reason is Reason.MEDIA_TOO_LARGE
+
+
+def test_an_image_is_turned_by_exif_when_the_job_says_so(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (20, 10), 200).save(tmp_path / "turned.jpg", exif=exif)
+    assert read_image(tmp_path / "turned.jpg", "applied").shape == (1, 20, 10, 3)
+
+
+def test_a_turned_video_is_shown_as_stored_when_the_job_says_so(files: dict[str, Path]) -> None:
+    video = open_video(files["turned"], rotation="stored")
+    assert video.decoder == "pyav", "decord always turns"
+    assert read_numbers(video.get_frames([0, 7, 49])) == [0, 7, 49]

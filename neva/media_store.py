@@ -1,0 +1,82 @@
+"""Where a job's media are read from.
+
+A record names a file below `input.mediaBasePath`. Only with `input.allowAbsolute` may it also name
+an absolute path or an s3:// URI.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from neva.media_names import (
+    is_absolute_media,
+    normalise_media_anywhere,
+    normalise_media_name,
+)
+from neva.spec import JobSpec
+from neva.store import ObjectInfo, Store, open_object, open_store
+
+
+class MediaStore(Protocol):
+    """What is needed of a store to read media from it; see `neva.store.Store`."""
+
+    def head(self, key: str) -> ObjectInfo | None: ...
+
+    def open_read(
+        self, key: str, *, offset: int = 0, num_bytes: int | None = None
+    ) -> AbstractContextManager[BinaryIO]: ...
+
+    def download(self, key: str, path: Path) -> None: ...
+
+    def local_path(self, key: str) -> Path | None: ...
+
+    def uri_of(self, key: str) -> str: ...
+
+
+def media_names(spec: JobSpec) -> Callable[[str], str]:
+    """What a record's media name means in a job; raises RowError for what it must not be."""
+    return normalise_media_anywhere if spec.input.allow_absolute else normalise_media_name
+
+
+def open_media(spec: JobSpec) -> MediaStore:
+    """The media of a job, by their normalised names. Nothing is contacted yet."""
+    below = open_store(spec.media_base_path, confined=True)
+    return AnywhereStore(below) if spec.input.allow_absolute else below
+
+
+class AnywhereStore:
+    """Names below a base, and absolute ones."""
+
+    def __init__(self, below: MediaStore) -> None:
+        self._below = below
+
+    def head(self, key: str) -> ObjectInfo | None:
+        store, key = self._place(key)
+        return store.head(key)
+
+    def open_read(
+        self, key: str, *, offset: int = 0, num_bytes: int | None = None
+    ) -> AbstractContextManager[BinaryIO]:
+        store, key = self._place(key)
+        return store.open_read(key, offset=offset, num_bytes=num_bytes)
+
+    def download(self, key: str, path: Path) -> None:
+        store, key = self._place(key)
+        store.download(key, path)
+
+    def local_path(self, key: str) -> Path | None:
+        store, key = self._place(key)
+        return store.local_path(key)
+
+    def uri_of(self, key: str) -> str:
+        store, key = self._place(key)
+        return store.uri_of(key)
+
+    def _place(self, name: str) -> tuple[MediaStore, str]:
+        if not is_absolute_media(name):
+            return self._below, name
+        store: tuple[Store, str] = open_object(name)
+        return store
