@@ -9,9 +9,14 @@
 #     --build-arg BASE=python:3.11.14-slim-bookworm \
 #     --build-arg TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu .
 #
-# PYTHON_IMAGE and BASE take digests, too (python:3.11.14-slim-bookworm@sha256:…). BASE is a Debian
-# or Ubuntu with glibc 2.36 or newer; CUDA's libraries come with PyTorch's wheel, the driver with
-# the node.
+# The bases are pinned by tag. For the same bytes at every build, pin them by digest, too, from where
+# a registry can be asked, and pass it on:
+#
+#   docker buildx imagetools inspect python:3.11.14-slim-bookworm --format '{{.Manifest.Digest}}'
+#   … --build-arg PYTHON_IMAGE=python:3.11.14-slim-bookworm@sha256:…   # BASE the same way
+#
+# BASE is a Debian or Ubuntu with glibc 2.36 or newer; CUDA's libraries come with PyTorch's wheel, the
+# driver with the node.
 ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
 ARG BASE=nvidia/cuda:13.0.2-base-ubuntu24.04
 
