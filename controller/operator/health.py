@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,6 +12,17 @@ Samples = Sequence[tuple[Mapping[str, str], float]]
 """Values by their labels."""
 Metric = tuple[str, str, float | Samples]
 """Type, help, and the value or the values."""
+
+
+class _DualStackServer(ThreadingHTTPServer):
+    """Listens on IPv6, too, where there is any: a cluster may have nothing else."""
+
+    address_family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+
+    def server_bind(self) -> None:
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
 
 
 class HttpServer:
@@ -35,7 +47,7 @@ class HttpServer:
             def log_message(self, format: str, *args: object) -> None:
                 """Probes are no news."""
 
-        self._server = ThreadingHTTPServer(("", port), Handler)
+        self._server = _DualStackServer(("", port), Handler)
         self._server.daemon_threads = True
 
     @property

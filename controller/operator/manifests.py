@@ -2,14 +2,20 @@
 
 A worker Job has no completions (the work-queue pattern): a worker that finds nothing left to do
 ends with 0, and when one has, no lost one is replaced. Disruptions don't count against the
-backoff limit; exit code 64 (and 2 and 3 of the CPU pods) ends the Job at once.
+backoff limit, nor do workers that were told to stop (fewer `replicas`, Kueue's preemption), which a
+Job would count as failed; exit code 64 (and 2 and 3 of the CPU pods) ends the Job at once.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from controller.exits import EXIT_INVALID, EXIT_ROWS_FAILED, EXIT_WORKER_CONFIG
+from controller.exits import (
+    EXIT_INVALID,
+    EXIT_ROWS_FAILED,
+    EXIT_WORKER_CONFIG,
+    EXIT_WORKER_DRAINED,
+)
 from controller.operator.actions import CreateChild
 from controller.operator.config import OperatorConfig, PodDefaults
 from controller.operator.names import (
@@ -23,7 +29,7 @@ from controller.operator.names import (
     labels,
 )
 from controller.operator.overlay import overlay
-from controller.operator.pod_spec import job_container_env, pod_template
+from controller.operator.pod_spec import job_container_env, literal, pod_template
 from controller.operator.seen import JobSeen
 from neva.errors import ConfigError
 from neva.spec import KIND, JobSpec
@@ -51,7 +57,7 @@ def _worker_job(
     template = pod_template(
         role=Role.WORKER,
         labels=labels(job.name, Role.WORKER, child.round),
-        command=["neva", "worker", "--output", spec.output.uri, "--until-done"],
+        command=["neva", "worker", "--output", literal(spec.output.uri), "--until-done"],
         image=workers.image or config.worker_image,
         env=job_container_env(job, spec, Role.WORKER, config),
         spec=spec,
@@ -68,7 +74,9 @@ def _worker_job(
         {
             "parallelism": child.parallelism,
             "backoffLimit": workers.backoff_limit,
-            "podFailurePolicy": _failure_policy(Role.WORKER, [EXIT_WORKER_CONFIG]),
+            "podFailurePolicy": _failure_policy(
+                Role.WORKER, [EXIT_WORKER_CONFIG], [EXIT_WORKER_DRAINED]
+            ),
             "template": template,
         },
     )
@@ -128,15 +136,16 @@ def _job(
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
 
 
-def _failure_policy(role: Role, final_codes: list[int]) -> dict[str, Any]:
+def _failure_policy(
+    role: Role, final_codes: list[int], told_codes: list[int] | None = None
+) -> dict[str, Any]:
+    def exits(action: str, values: list[int]) -> dict[str, Any]:
+        codes = {"containerName": str(role), "operator": "In", "values": values}
+        return {"action": action, "onExitCodes": codes}
+
     disrupted = {"type": "DisruptionTarget", "status": "True"}
-    codes = {"containerName": str(role), "operator": "In", "values": final_codes}
-    return {
-        "rules": [
-            {"action": "Ignore", "onPodConditions": [disrupted]},
-            {"action": "FailJob", "onExitCodes": codes},
-        ]
-    }
+    rules = [{"action": "Ignore", "onPodConditions": [disrupted]}, exits("FailJob", final_codes)]
+    return {"rules": [*rules, exits("Ignore", told_codes)] if told_codes else rules}
 
 
 def _with_workers(defaults: PodDefaults, spec: JobSpec) -> PodDefaults:

@@ -38,8 +38,9 @@ def job_container_env(
         "metadata": {"name": job.name},
         "spec": {**raw_spec, "suspend": False},
     }
+    job_json = json.dumps(data, separators=(",", ":"), sort_keys=True)
     env = [
-        {"name": "NEVA_JOB", "value": json.dumps(data, separators=(",", ":"), sort_keys=True)},
+        {"name": "NEVA_JOB", "value": literal(job_json)},
         {"name": "NEVA_CACHE_DIR", "value": CACHE_DIR},
         {"name": "HOME", "value": "/tmp"},
     ]
@@ -56,6 +57,14 @@ def job_container_env(
         path = f"{_STORAGE_CA_DIR}/{storage.ca_config_map.key}"
         env.append({"name": "AWS_CA_BUNDLE", "value": path})
     return env
+
+
+def literal(text: str) -> str:
+    """`text` so that a kubelet passes it on as it is: it reads $(NAME) as a variable, $$ as $.
+
+    https://kubernetes.io/docs/tasks/inject-data-application/define-interdependent-environment-variables/
+    """
+    return text.replace("$", "$$")
 
 
 def _secret_env(variable: str, secret: str, key: str) -> dict[str, Any]:

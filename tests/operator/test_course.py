@@ -79,13 +79,20 @@ def test_suspending_frees_the_workers_and_keeps_finished_rows(bench: Bench) -> N
 
 @pytest.mark.operator
 def test_replicas_are_changed_while_it_runs(bench: Bench) -> None:
-    bench.apply(bench.manifest())
+    def parallelism() -> list[int]:
+        workers = [c for c in bench.children() if "-workers-" in c["metadata"]["name"]]
+        return [c["spec"]["parallelism"] for c in workers]
+
+    bench.apply(bench.manifest(workers={"backoffLimit": 0}))
     bench.wait("a worker", lambda: bench.running("worker"))
     bench.patch("kitchen", {"workers": {"replicas": 2}})
-    bench.wait("another worker", lambda: len(bench.pods("worker")) == 2)
-    workers = [c for c in bench.children() if "-workers-" in c["metadata"]["name"]]
-    assert [c["spec"]["parallelism"] for c in workers] == [2]
-    assert bench.wait_phase("kitchen", "Succeeded", "Failed")["phase"] == "Succeeded"
+    bench.wait("another worker", lambda: len(bench.running("worker")) == 2)
+    assert parallelism() == [2]
+    bench.patch("kitchen", {"workers": {"replicas": 1}})
+    bench.wait("one worker is enough", lambda: parallelism() == [1])
+    status = bench.wait_phase("kitchen", "Succeeded", "Failed")
+    assert status["phase"] == "Succeeded", status
+    assert status["workerRound"] == 1, "a worker that was told to stop has not failed"
     check_answers(bench, "kitchen")
 
 

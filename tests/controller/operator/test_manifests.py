@@ -12,6 +12,8 @@ from controller.operator.config import OperatorConfig
 from controller.operator.manifests import child_job
 from controller.operator.names import Role, child_name
 from tests.controller.operator.examples import job
+from tests.kube.kubelet.environment import command_line, container_environment
+from worker.cli import EXIT_DRAINED
 
 CONFIG = OperatorConfig.model_validate(
     {
@@ -96,12 +98,23 @@ def test_the_worker_job_is_a_work_queue() -> None:
     assert manifest["metadata"]["name"] == "kitchen-workers-3"
     assert "completions" not in spec
     assert (spec["parallelism"], spec["backoffLimit"]) == (2, 6)
-    ignore, fail = spec["podFailurePolicy"]["rules"]
-    assert (ignore["action"], fail["action"]) == ("Ignore", "FailJob")
+    disrupted, fail, told = spec["podFailurePolicy"]["rules"]
+    assert [rule["action"] for rule in (disrupted, fail, told)] == ["Ignore", "FailJob", "Ignore"]
     assert fail["onExitCodes"]["values"] == [64]
+    assert told["onExitCodes"]["values"] == [EXIT_DRAINED]
     container = pod_of(manifest)["containers"][0]
     output = "s3://eval/runs/kitchen/"
     assert container["command"] == ["neva", "worker", "--output", output, "--until-done"]
+
+
+def test_a_kubelet_passes_the_job_on_as_it_is() -> None:
+    uri = "s3://eval/runs/$(HOME)-$$(HOME)-$$/"
+    seen = job(output={"uri": uri})
+    manifest = child_job(seen, CreateChild(Role.WORKER, 1), CONFIG)
+    container = pod_of(manifest)["containers"][0]
+    variables = container_environment(container, {}, lambda kind, name: {"url": "redis://x"})
+    assert json.loads(variables["NEVA_JOB"])["spec"]["output"]["uri"] == uri
+    assert uri in command_line(container, variables)
 
 
 def test_what_the_job_says_of_its_pods_is_followed() -> None:

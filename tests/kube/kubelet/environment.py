@@ -16,7 +16,7 @@ Obj = dict[str, Any]
 # (kind, name) -> data of a Secret (decoded) or ConfigMap; None where there is none.
 Lookup = Callable[[str, str], dict[str, str] | None]
 
-_REFERENCE = re.compile(r"\$\$\(([A-Za-z_][A-Za-z0-9_.-]*)\)|\$\(([A-Za-z_][A-Za-z0-9_.-]*)\)")
+_REFERENCE = re.compile(r"\$(?:(\$)|\(([^)]*)\))")
 _LABEL_REFERENCE = re.compile(r"^metadata\.(labels|annotations)\['([^']+)'\]$")
 
 
@@ -45,13 +45,11 @@ def container_environment(container: Obj, pod: Obj, lookup: Lookup) -> dict[str,
 
 
 def expand(text: str, variables: dict[str, str]) -> str:
-    """$(NAME) replaced by its value; unknown ones and $$(NAME) stay, the latter less a dollar."""
+    """$(NAME) replaced by its value, or left where there is none; $$ is a dollar."""
 
     def value(found: re.Match[str]) -> str:
-        escaped, name = found.groups()
-        if escaped is not None:
-            return f"$({escaped})"
-        return variables.get(name, found.group())
+        dollar, name = found.groups()
+        return dollar or variables.get(name, found.group())
 
     return _REFERENCE.sub(value, text)
 
