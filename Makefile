@@ -11,7 +11,7 @@ INSTALLED := $(VENV)/.installed
 SMOLLM2 := $(VENV)/.smollm2
 
 .PHONY: setup crds chart-readme test-images demo accuracy bench-engine bench-operator check-intervals test \
-	test-operator test-cluster lint types layers pytest test-smollm2 format clean
+	mutants test-operator test-cluster lint types layers pytest test-smollm2 format clean
 
 setup: $(INSTALLED)
 
@@ -56,6 +56,10 @@ check-intervals: $(INSTALLED)
 	@$(BIN)/python -m tests.judge.stats.coverage 4000
 
 test: lint types layers pytest
+
+# The ledger's model in many random runs, then with each rule broken, until that is found; minutes.
+mutants: $(INSTALLED)
+	@NEVA_MODEL_EXAMPLES=$${NEVA_MODEL_EXAMPLES:-2000} $(BIN)/python -m tests.ledger_model.search
 
 # The whole operator suite over HTTP: minutes. With KUBECONFIG set it runs against that cluster's
 # API server and controllers, in namespaces of its own; nodes are not needed.

@@ -1,0 +1,193 @@
+"""A worker's child and a controller: the real code, with the loops that Celery and `neva` put
+around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import redis
+
+import worker.heartbeat
+import worker.shard
+from controller.intake import REJECTED, Intake
+from controller.merge import merge
+from controller.reconciler import Reconciler
+from controller.split import split
+from controller.spool import Spool
+from neva.errors import NevaError
+from neva.job_file import parse_job
+from neva.lease import Leases
+from neva.ledger import FinishedRow, Ledger, Manifest, ShardRow, error_line, layout
+from neva.settings import Settings
+from neva.store import StoreUnavailable
+from tests.ledger_model.scheduler import Process
+from tests.ledger_model.shims import heartbeat_modules
+from worker.part_writer import PartWriter
+from worker.shard import Outcome, ShardWorker
+
+if TYPE_CHECKING:
+    from tests.ledger_model.world import World
+
+LEASE_TTL_S = 6.0
+JOB = parse_job(
+    {
+        "apiVersion": "neva-batch.dev/v1alpha1",
+        "kind": "VideoNevaJob",
+        "metadata": {"name": "model"},
+        "spec": {
+            "model": {"uri": "/model"},
+            "input": {"prompts": "/prompts.jsonl", "mediaBasePath": "/videos"},
+            "output": {"uri": "/out"},
+            "shards": {"maxRows": 4},
+        },
+    },
+    "model",
+)
+SETTINGS = Settings(heartbeat_s=1, stall_s=12, flush_interval_s=2, lease_ttl_s=LEASE_TTL_S)
+
+
+def answer_to(row: ShardRow, attempt: int, neighbours: Sequence[ShardRow] = ()) -> dict[str, Any]:
+    """The reference: what anybody answers at any time, whatever else is in the batch."""
+    return {**row.record, "response": f"answer to {row.row_id}", "attempt": attempt}
+
+
+def input_rows(num_rows: int) -> list[ShardRow]:
+    """Rows of videos that fill a shard each."""
+    per_shard = JOB.spec.shards.max_rows
+    return [
+        ShardRow(n, n + 1, str(n), "?", f"{n // per_shard}.mp4", {"question_id": n})
+        for n in range(num_rows)
+    ]
+
+
+def split_rows(ledger: Ledger, num_rows: int) -> Manifest:
+    """The real split of `num_rows` rows and a line that validation refuses."""
+    with Spool() as spool:
+        for row in input_rows(num_rows):
+            spool.add_row(row)
+        refused = error_line(num_rows + 1, None, "InvalidJson", "no JSON")
+        spool.add_line(REJECTED, num_rows, refused)
+        return split(JOB, ledger, spool, Intake(num_rows + 1, 1, "prompts"), "model")
+
+
+@dataclass(slots=True)
+class ModelConfig:
+    """What a worker's child reads of `WorkerConfig`."""
+
+    worker_id: str
+    draining: bool = False
+
+    def still_working_on(self, shard: int) -> None:
+        pass
+
+
+@dataclass(slots=True)
+class ModelAnswerer:
+    """Computes one row after the other; what has come of a row is the world's decision."""
+
+    world: World
+    process: Process
+    finished: list[str] = field(default_factory=list)
+
+    def answer(
+        self,
+        rows: Iterable[ShardRow],
+        attempt: int,
+        finish: Callable[[FinishedRow], None],
+        tick: Callable[[], None],
+    ) -> None:
+        self.finished.clear()
+        neighbours = list(rows)
+        for row in neighbours:
+            tick()
+            self.world.compute(self.process, row, attempt)
+            output = self.world.answer_to(row, attempt, neighbours)
+            self.finished.append(row.row_id)
+            finish(FinishedRow(row.seq, row.row_id, output, None))
+
+
+def run_worker(world: World, process: Process, config: ModelConfig) -> None:
+    """One child of a pool: messages until it drains."""
+    answerer = ModelAnswerer(world, process)
+    ledger = Ledger(world.store)
+    child = ShardWorker(
+        config,  # type: ignore[arg-type]
+        SETTINGS.model_copy(update={"flush_rows": world.setup.flush_rows}),
+        ledger,
+        Leases(world.server, world.run_id, LEASE_TTL_S),  # type: ignore[arg-type]
+        world.server,  # type: ignore[arg-type]
+        answerer,  # type: ignore[arg-type]
+        world.setup.max_attempts,
+        sleep=lambda seconds: world.scheduler.sleep(seconds) and None,
+    )
+    while not config.draining:
+        tag, shard = world.broker.take()
+        world.messages[process] = tag
+        if config.draining:
+            world.broker.give_back(tag)
+            return
+        outcome = None
+        try:
+            outcome = child.run(world.plan(shard), tag)
+        except NevaError as error:
+            world.reported(error)
+        except redis.RedisError:
+            pass
+        if outcome is Outcome.DRAINED:
+            world.drained(process, shard, answerer.finished)
+            world.broker.give_back(tag)
+        else:
+            world.broker.acknowledge(tag)
+        del world.messages[process]
+
+
+def run_controller(world: World) -> None:
+    """From prompts to merged files, starting over wherever it is interrupted."""
+    ledger = Ledger(world.store)
+    while True:
+        try:
+            manifest = ledger.read_manifest() or split_rows(ledger, world.setup.num_rows)
+            reconciler = Reconciler(
+                manifest,
+                ledger,
+                world.server,  # type: ignore[arg-type]
+                world.broker,  # type: ignore[arg-type]
+                Leases(world.server, manifest.run_id, LEASE_TTL_S),  # type: ignore[arg-type]
+                grace_s=LEASE_TTL_S,
+                clock=world.scheduler.clock,
+            )
+            while not _step(reconciler):
+                world.scheduler.sleep(0.5)
+            merge(ledger, manifest)
+            world.store.put(layout.SUCCESS, b"")
+        except (StoreUnavailable, redis.RedisError):
+            world.scheduler.sleep(0.5)
+        except NevaError as error:
+            world.reported(error)
+            return
+        else:
+            return
+
+
+def _step(reconciler: Reconciler) -> bool:
+    try:
+        return reconciler.step().finished
+    except (StoreUnavailable, redis.RedisError):
+        return False
+
+
+@contextmanager
+def stand_ins(world: World) -> Iterator[None]:
+    """Clocks and threads of the workers' code are the world's."""
+    clock = world.scheduler.clock
+    with ExitStack() as stack:
+        for name, module in heartbeat_modules(world.scheduler).items():
+            stack.enter_context(mock.patch.object(worker.heartbeat, name, module))
+        writer = partial(PartWriter, clock=clock)
+        stack.enter_context(mock.patch.object(worker.shard, "PartWriter", writer))
+        yield
