@@ -126,6 +126,11 @@ def depth(client: redis.Redis, run_id: str) -> QueueDepth:
     return QueueDepth(int(ready), int(unacked))
 
 
+def error_words(error: Exception) -> str:
+    """What a broker's error says. redis-py's about Sentinels spells whole connections out."""
+    return str(error).partition(" : <redis.")[0]
+
+
 def purge(client: redis.Redis, run_id: str) -> None:
     """Take everything of a run out of the broker, messages being worked on included.
 

@@ -81,7 +81,8 @@ class LedgerRuns:
             words = f"{error.reason}: {error.message}"
             return RunSeen(now_s, problem=(ConditionReason.STORE_UNREACHABLE, words))
         except (redis.RedisError, OperationalError) as error:
-            return RunSeen(now_s, problem=(ConditionReason.BROKER_UNREACHABLE, str(error)))
+            words = queue.error_words(error)
+            return RunSeen(now_s, problem=(ConditionReason.BROKER_UNREACHABLE, words))
 
     def start_round(self, run_id: str) -> None:
         """New workers begin: what troubled earlier ones is over."""

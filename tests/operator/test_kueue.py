@@ -19,11 +19,11 @@ FULL = "couldn't assign flavors to pod set main: insufficient unused quota for n
 
 @pytest.fixture
 def queued(bench: Bench) -> Bench:
-    """A bench whose operator reads Workloads."""
+    """A bench whose operator reads Workloads, and watches the whole cluster."""
     if bench.cluster.is_real:
         pytest.skip("a real cluster has a Kueue of its own, or none")
     bench.stop_operator()
-    bench.config = {"cluster": {"kueue": True}}
+    bench.config = {"cluster": {"kueue": True}, "namespaces": []}
     bench.start_operator()
     return bench
 

@@ -21,7 +21,7 @@ MASTER_NAME = "neva-queue"
 PASSWORD = "server p@ss/word"
 SENTINEL_PASSWORD = "sentinel&word"
 _DOWN_AFTER_MS = 500
-_START_S = 20.0
+START_S = 20.0
 _FAILOVER_S = 60.0
 
 
@@ -30,7 +30,7 @@ class SentinelSet:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._ports = _free_ports("master", "replica", "sentinel", "nobody")
+        self._ports = free_ports("master", "replica", "sentinel", "nobody")
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     @property
@@ -51,7 +51,7 @@ class SentinelSet:
         self._processes["master"].kill()
         self._processes["master"].wait()
         with self.server("replica") as replica:
-            _wait(lambda: replica.role()[0] == b"master", _FAILOVER_S)
+            wait_until(lambda: replica.role()[0] == b"master", _FAILOVER_S)
 
     def __enter__(self) -> Self:
         port = self._ports
@@ -60,8 +60,8 @@ class SentinelSet:
         self._start("master", config)
         self._start("replica", f"{config}replicaof 127.0.0.1 {port['master']}\n")
         with self.server("master") as master, self.server("replica") as replica:
-            _wait(lambda: _answers(master), _START_S)
-            _wait(lambda: _answers(replica) and replica.role()[3] == b"connected", _START_S)
+            wait_until(lambda: answers(master))
+            wait_until(lambda: answers(replica) and replica.role()[3] == b"connected")
         self._start(
             "sentinel",
             f'requirepass "{SENTINEL_PASSWORD}"\n'
@@ -72,10 +72,10 @@ class SentinelSet:
             "--sentinel",
         )
         with redis.Redis(port=port["sentinel"], password=SENTINEL_PASSWORD) as sentinel:
-            _wait(lambda: _answers(sentinel), _START_S)
+            wait_until(lambda: answers(sentinel))
             # It asks the master for replicas every ten seconds, the replicas at a failover, too.
             sentinel.execute_command("SENTINEL", "DEBUG", "info-period", 100, "ping-period", 100)
-            _wait(lambda: sentinel.sentinel_slaves(MASTER_NAME), _START_S)
+            wait_until(lambda: sentinel.sentinel_slaves(MASTER_NAME))
         return self
 
     def __exit__(
@@ -90,15 +90,22 @@ class SentinelSet:
 
     def _start(self, name: str, config: str, *arguments: str) -> None:
         home = self._folder / name
-        home.mkdir(parents=True)
-        path = home / "server.conf"
-        common = f"port {self._ports[name]}\nbind 127.0.0.1\ndir {home}\nlogfile {home}/log\n"
-        path.write_text(f"{common}{config}", encoding="utf-8")
-        command = [sys.executable, "-m", "neva.tethered", get_binary_path(), str(path), *arguments]
-        self._processes[name] = subprocess.Popen(command)
+        self._processes[name] = start_server(home, self._ports[name], config, *arguments)
 
 
-def _free_ports(*names: str) -> dict[str, int]:
+def start_server(
+    home: Path, port: int, config: str = "", *arguments: str
+) -> subprocess.Popen[bytes]:
+    """A server, or with --sentinel a Sentinel, in a folder of its own; it dies with the tests."""
+    home.mkdir(parents=True)
+    path = home / "server.conf"
+    common = f"port {port}\nbind 127.0.0.1\ndir {home}\nlogfile {home}/log\n"
+    path.write_text(f"{common}{config}", encoding="utf-8")
+    command = [sys.executable, "-m", "neva.tethered", get_binary_path(), str(path), *arguments]
+    return subprocess.Popen(command)
+
+
+def free_ports(*names: str) -> dict[str, int]:
     """A port for each; all are held until all are known, so that none comes twice."""
     probes = [socket.socket() for _ in names]
     for probe in probes:
@@ -109,14 +116,15 @@ def _free_ports(*names: str) -> dict[str, int]:
     return ports
 
 
-def _answers(client: redis.Redis) -> bool:
+def answers(client: redis.Redis) -> bool:
+    """Whether a server is there."""
     try:
         return bool(client.ping())
     except redis.ConnectionError:
         return False
 
 
-def _wait(condition: Callable[[], object], limit_s: float) -> None:
+def wait_until(condition: Callable[[], object], limit_s: float = START_S) -> None:
     deadline_s = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < deadline_s, "the servers do not come to it"
