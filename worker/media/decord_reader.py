@@ -20,6 +20,8 @@ from worker.media.video_index import VideoIndex, unreadable
 
 # decord has no common base: opening raises RuntimeError, decoding its own error.
 _FAILURES = (RuntimeError, decord.DECORDError)
+# [12:34:56] /its/build/machine/video_reader.cc:270: [the file]
+_PLACE_IN_SOURCE = re.compile(r"^\[\d\d:\d\d:\d\d\] \S+:\d+: (?:\[.*?\] ?)?")
 _COMPARED_NUMBERS = re.compile(r" ?\(-?\d+ vs\. -?\d+\)")
 
 
@@ -71,6 +73,7 @@ def _read_through(reader: decord.VideoReader, indices: Sequence[int]) -> NDArray
 def _innermost(error: Exception, path: Path) -> str:
     """decord's words without the native stack, its build machine's paths and our temporary ones."""
     words = str(error).splitlines()[0].rsplit("Error: ", 1)[-1].rsplit("Check failed: ", 1)[-1]
+    words = _PLACE_IN_SOURCE.sub("", words)
     # The compared numbers may be uninitialised memory; one error must read the same every time.
     words = _COMPARED_NUMBERS.sub("", words)
     return words.replace(str(path), path.name).removesuffix("...")

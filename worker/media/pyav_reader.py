@@ -47,8 +47,6 @@ class PyavReader:
         self._size: tuple[int, int] | None = None
         if index.width and index.height:
             self._size = (index.width, index.height)
-        self._shown = sorted(index.pts)  # time of each frame, in display order
-        self._keys = sorted(index.pts[key] for key in index.keys) if index.pts else []
 
     @property
     def num_frames(self) -> int:
@@ -61,7 +59,7 @@ class PyavReader:
             container, stream = stack.enter_context(open_container(self._path))
             stream.thread_count = self._num_threads
             try:
-                if self._index.demuxer in _CAN_SEEK and self._shown and self._keys:
+                if self._index.demuxer in _CAN_SEEK and self._index.shown and self._index.keys:
                     self._by_time(container, stream, wanted, frames)
                 else:
                     raise _LandedElsewhere
@@ -87,16 +85,16 @@ class PyavReader:
         wanted: list[int],
         frames: dict[int, NDArray[np.uint8]],
     ) -> None:
-        number_of = {self._shown[index]: index for index in wanted}
+        number_of = {self._index.shown[index]: index for index in wanted}
         position: int | None = None  # the key frame that the running decoding began at
         decoding: Iterator[VideoFrame] = iter(())
         for index in wanted:
             if index in frames:
                 continue
-            time = self._shown[index]
-            key = max(bisect_right(self._keys, time) - 1, 0)
+            time = self._index.shown[index]
+            key = max(bisect_right(self._index.keys, time) - 1, 0)
             if position is None or key > position:
-                decoding = self._from_key(container, stream, self._keys[key])
+                decoding = self._from_key(container, stream, self._index.keys[key])
                 position = key
             for frame in decoding:
                 if frame.pts is None:

@@ -13,12 +13,12 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import av
 from av.container import InputContainer
+from av.packet import Packet
 from av.video.stream import VideoStream
 
 from neva.errors import RowError
@@ -31,33 +31,30 @@ _CHECK_EVERY_PACKETS = 4096
 
 @dataclass(frozen=True, slots=True)
 class VideoIndex:
-    """The packets of a file's best video stream, in the order in which they are stored.
+    """The packets of a file's best video stream.
 
     Attributes:
         demuxer: FFmpeg's name of the container's reader.
         stream: number of the video stream in the file.
         width, height: pixels, as the stream says; 0 when it doesn't.
-        pts: when each packet's frame is shown, in the stream's own unit; empty when some packet
+        num_frames: packets whose frames are shown.
+        num_hidden: packets whose frames an edit list hides: decoded for the others' sake alone.
+        shown: when each frame is shown, ascending, in the stream's own unit; empty when some packet
             doesn't say, or two say the same.
-        keys: positions in `pts` of the frames that decoding can start at.
-        num_frames: packets, whether they say their time or not.
+        keys: when the frames are shown that decoding can start at, hidden ones too, ascending.
+        has_leading_frames: some frame is stored behind a key frame but shown before it, or nothing
+            says that none is.
     """
 
     demuxer: str
     stream: int
     width: int
     height: int
-    pts: array[int]
-    keys: tuple[int, ...]
     num_frames: int
-
-    @property
-    def has_leading_frames(self) -> bool:
-        """Whether some frame is stored behind a key frame but shown before it, or none can tell."""
-        if not self.pts or not self.keys:
-            return True
-        bounds = (*self.keys, len(self.pts))
-        return any(min(self.pts[key:end]) < self.pts[key] for key, end in pairwise(bounds))
+    num_hidden: int
+    shown: array[int]
+    keys: array[int]
+    has_leading_frames: bool
 
 
 def index_video(path: Path, limits: MediaLimits) -> VideoIndex:
@@ -69,31 +66,70 @@ def index_video(path: Path, limits: MediaLimits) -> VideoIndex:
     limits.check_bytes(path.name, path.stat().st_size)
     with open_container(path) as (container, stream):
         context = stream.codec_context
-        width, height = context.width, context.height
-        limits.check_size(path.name, width, height)
+        limits.check_size(path.name, context.width, context.height)
         limits.check_duration(path.name, _claimed_seconds(container, stream))
         limits.check_frames(path.name, stream.frames)
-        pts, keys, num_frames, complete = array("q"), [], 0, True
-        for packet in container.demux(stream):
-            if packet.size == 0:  # the demuxer's sign for the end
-                continue
-            if packet.is_keyframe:
-                keys.append(num_frames)
-            if packet.pts is None:
-                complete = False
-            else:
-                pts.append(packet.pts)
-            num_frames += 1
-            if num_frames % _CHECK_EVERY_PACKETS == 0:
-                limits.check_frames(path.name, num_frames)
-        limits.check_frames(path.name, num_frames)
-        if pts and stream.time_base:
-            limits.check_duration(path.name, float((max(pts) - min(pts)) * stream.time_base))
-        if not complete or len(set(pts)) < num_frames:
-            pts = array("q")
+        counted = _count(path, limits, container, stream)
         return VideoIndex(
-            demuxer_of(_head(path)) or "", stream.index, width, height, pts, tuple(keys), num_frames
+            _allowed_demuxer(path),
+            stream.index,
+            context.width,
+            context.height,
+            counted.num_frames,
+            counted.num_hidden,
+            *counted.times(),
+            counted.has_leading_frames or not counted.complete,
         )
+
+
+@dataclass(slots=True)
+class _Count:
+    """What was read so far."""
+
+    num_frames: int = 0
+    num_hidden: int = 0
+    complete: bool = True  # every packet said its time
+    has_leading_frames: bool = False
+    shown: array[int] = field(default_factory=lambda: array("q"))
+    keys: array[int] = field(default_factory=lambda: array("q"))
+
+    def add(self, packet: Packet[VideoStream]) -> None:
+        if packet.is_discard:
+            self.num_hidden += 1
+        else:
+            self.num_frames += 1
+        if packet.pts is None:
+            self.complete = False
+            return
+        if not packet.is_discard:
+            self.shown.append(packet.pts)
+        if packet.is_keyframe:
+            self.keys.append(packet.pts)
+        elif not self.keys or packet.pts < self.keys[-1]:
+            self.has_leading_frames = True
+
+    def times(self) -> tuple[array[int], array[int]]:
+        """(shown, keys), sorted; empty when they don't tell the frames apart."""
+        if not self.complete or len(set(self.shown)) < self.num_frames:
+            return array("q"), array("q")
+        return array("q", sorted(self.shown)), array("q", sorted(self.keys))
+
+
+def _count(
+    path: Path, limits: MediaLimits, container: InputContainer, stream: VideoStream
+) -> _Count:
+    counted = _Count()
+    for packet in container.demux(stream):
+        if packet.size == 0:  # the demuxer's sign for the end
+            continue
+        counted.add(packet)
+        if counted.num_frames % _CHECK_EVERY_PACKETS == 0:
+            limits.check_frames(path.name, counted.num_frames)
+    limits.check_frames(path.name, counted.num_frames)
+    if counted.shown and stream.time_base:
+        duration = max(counted.shown) - min(counted.shown)
+        limits.check_duration(path.name, float(duration * stream.time_base))
+    return counted
 
 
 @contextmanager

@@ -47,6 +47,7 @@ def write_video(
     show_at: Sequence[int] | None = None,
     width: int = WIDTH,
     height: int = HEIGHT,
+    pix_fmt: str = "yuv420p",
     container_options: dict[str, str] | None = None,
 ) -> Path:
     """Encode numbered frames at 24 per second; `show_at` gives them other times (in 1/24 s)."""
@@ -54,7 +55,7 @@ def write_video(
         stream = container.add_stream(codec, rate=24)
         if not isinstance(stream, VideoStream):
             raise TypeError(f"{codec} is no video codec")
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
         stream.options = {**(options or {})}
         for number in range(num_frames):
             frame = av.VideoFrame.from_ndarray(
