@@ -26,6 +26,7 @@ from demo.bucket import BUCKET, upload_demo
 from demo.clips import write_clips
 from demo.judge_server import MODEL as JUDGE_MODEL
 from neva.store import open_store
+from neva.tethered import tethered
 
 NUM_CLIPS = 24
 SEED = 7
@@ -147,7 +148,7 @@ def _s3_server() -> Iterator[dict[str, str]]:
 def _judge_server(truth: Path) -> Iterator[str]:
     """The base URL of a new judge server."""
     port_file = FOLDER / "judge.port"
-    command = [sys.executable, "-m", "neva.tethered", sys.executable, "-m", "demo.judge_server"]
+    command = tethered([sys.executable, "-m", "demo.judge_server"])
     with subprocess.Popen([*command, "--truth", truth, "--port-file", port_file]) as process:
         deadline_s = time.monotonic() + _START_S
         while not port_file.exists():

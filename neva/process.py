@@ -19,19 +19,22 @@ _held_locks: list[int] = []  # of private directories, until this process ends
 _PARENT_CHECK_INTERVAL_S = 0.5
 
 
-def die_with_parent(signum: int = signal.SIGKILL) -> None:
+def die_with_parent(parent: int, signum: int = signal.SIGKILL) -> None:
     """Have this process sent `signum` when its parent dies, however the parent dies.
 
     Linux does it in the kernel (prctl(2), PR_SET_PDEATHSIG); elsewhere a thread watches.
+
+    Args:
+        parent: the parent's process id, by its own word: asked for here, it would be that of
+            whoever inherited this process, had the parent died while this one was starting.
     """
-    parent = os.getppid()
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.prctl(_PR_SET_PDEATHSIG, signum) != 0:
             raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
     else:
         threading.Thread(target=_watch, args=(parent, signum), daemon=True).start()
-    if os.getppid() != parent:  # it died in between
+    if os.getppid() != parent:  # it is dead already
         os.kill(os.getpid(), signum)
 
 

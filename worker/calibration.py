@@ -153,13 +153,13 @@ def _usable(
 
 def main() -> int:
     """Entry point; the exit code is that of an engine's rank."""
-    die_with_parent()
     configure_logging()
     parser = argparse.ArgumentParser(prog="python -m worker.calibration")
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), required=True)
     arguments = parser.parse_args()
     config = read_worker_config(arguments.config)
+    die_with_parent(config.supervisor_pid)
     try:
         data = find_calibration(config, arguments.device)
         half = config.calibration_file.with_suffix(".half")

@@ -28,6 +28,7 @@ class WorkerConfig:
         worker_id: unique per start; stands in claims and logs.
         scratch_dir: private to this start: sockets, downloads, flags.
         pixels_dir: private to this start, in shared memory where there is some.
+        supervisor_pid: whose processes die with it.
     """
 
     worker_id: str
@@ -37,6 +38,7 @@ class WorkerConfig:
     max_attempts: int
     scratch_dir: Path
     pixels_dir: Path
+    supervisor_pid: int
 
     @property
     def engine_socket(self) -> Path:

@@ -8,6 +8,7 @@ shard's lease with it, nothing else.
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from functools import lru_cache
 from pathlib import Path
@@ -128,9 +129,14 @@ def _quantization(config: WorkerConfig, spec: JobSpec) -> dict[str, Any]:
 def main() -> None:
     config = read_worker_config(Path(sys.argv[1]))
     setup_logging.connect(_keep_logging, weak=False)
-    worker_process_init.connect(_tie_to_consumer, weak=False)
+    consumer_pid = os.getpid()
+
+    def tie_to_consumer(**_: Any) -> None:
+        die_with_parent(consumer_pid)
+
+    worker_process_init.connect(tie_to_consumer, weak=False)
     configure_logging()
-    die_with_parent()
+    die_with_parent(config.supervisor_pid)
     manifest, _ = read_run(config.output_uri)
     app = queue.make_app(config.redis_url, manifest.run_id)
     child = lru_cache(maxsize=1)(lambda: Child(config))
@@ -172,10 +178,6 @@ def main() -> None:
 
 def _keep_logging(**_: Any) -> None:
     """Being connected is what keeps Celery from replacing our logging."""
-
-
-def _tie_to_consumer(**_: Any) -> None:
-    die_with_parent()
 
 
 if __name__ == "__main__":

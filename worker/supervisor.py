@@ -120,6 +120,7 @@ class Supervisor:
             max_attempts=overrides.max_attempts or spec.failure.max_attempts,
             scratch_dir=self._scratch_dir,
             pixels_dir=self._pixels_dir,
+            supervisor_pid=os.getpid(),
         )
         self._quantization = spec.model.quantization
         self._calibration: CalibrationProcess | None = None

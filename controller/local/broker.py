@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from neva import queue
 from neva.errors import ConfigError, NevaError
 from neva.process import private_dir
 from neva.reasons import Reason
+from neva.tethered import tethered
 
 _START_S = 20.0
 
@@ -57,7 +57,7 @@ class EmbeddedBroker:
         if self._process is not None and self._process.poll() is None:
             return
         log = self._folder / "valkey.log"
-        command = [sys.executable, "-m", "neva.tethered", str(_server()), "--port", "0"]
+        command = tethered([str(_server()), "--port", "0"])
         command += ["--unixsocket", str(self._socket), "--unixsocketperm", "700"]
         command += ["--save", "", "--appendonly", "no", "--dir", str(self._folder)]
         command += ["--maxmemory-policy", "noeviction", "--logfile", str(log)]

@@ -7,11 +7,13 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from controller.exits import EXIT_STOPPED, EXIT_WORKER_CONFIG
 from neva.errors import ConfigError, NevaError
 from neva.pod import read_last_words
 from neva.reasons import Reason
+from neva.tethered import tethered
 
 _MAX_DEATHS_WITHOUT_PROGRESS = 5
 _STOP_GRACE_S = 40.0  # longer than the worker's own drain time
@@ -20,10 +22,15 @@ _STOP_GRACE_S = 40.0  # longer than the worker's own drain time
 class LocalWorker:
     """Keeps one worker running.
 
+    Attributes:
+        module: the worker's program; tests put another one here.
+
     Args:
         arguments: of `neva worker`, beside the output.
         log_path: where the worker's logs go.
     """
+
+    module: ClassVar[str] = "worker"
 
     def __init__(
         self, output_uri: str, redis_url: str, arguments: Sequence[str], log_path: Path
@@ -72,7 +79,7 @@ class LocalWorker:
             "NEVA_REDIS_URL": self._redis_url,
             "NEVA_TERMINATION_LOG": str(self._last_words),
         }
-        command = [sys.executable, "-m", "neva.tethered", sys.executable, "-m", "worker"]
+        command = tethered([sys.executable, "-m", self.module])
         with self._log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 [*command, "--output", self._output_uri, *self._arguments],

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-from neva.process import private_dir
+from neva.process import is_alive, private_dir
 
 HOLD = (
-    "import sys; from pathlib import Path; from neva.process import private_dir;"
+    "import sys; from pathlib import Path; from neva.process import is_alive, private_dir;"
     "folder = private_dir(Path(sys.argv[1]), 'worker'); (folder / 'pixels').write_bytes(b'x');"
     "print(folder, flush=True); sys.stdin.read()"
 )
@@ -29,3 +30,26 @@ def test_what_a_killed_process_left_is_removed_by_the_next_and_what_a_living_one
     assert not left_behind.exists()
     assert mine.is_dir()
     assert other.is_dir()
+
+
+# Its starter is dead before it asks to die with it.
+ORPHAN = (
+    "import os, sys, time; from neva.process import die_with_parent; time.sleep(0.5);"
+    "die_with_parent(int(sys.argv[1])); time.sleep(60)"
+)
+START_AND_DIE = (
+    "import os, subprocess, sys;"
+    "child = subprocess.Popen([sys.executable, '-c', sys.argv[1], str(os.getpid())]);"
+    "print(child.pid, flush=True); os.kill(os.getpid(), 9)"
+)
+
+
+def test_a_process_whose_parent_died_while_it_was_starting_ends_too() -> None:
+    command = [sys.executable, "-c", START_AND_DIE, ORPHAN]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        orphan = int(parent.stdout.readline())
+    deadline_s = time.monotonic() + 20
+    while is_alive(orphan):
+        assert time.monotonic() < deadline_s, "it outlives its parent"
+        time.sleep(0.05)

@@ -17,6 +17,7 @@ import kubernetes
 import yaml
 
 from neva.store import Store, open_store
+from neva.tethered import tethered
 from tests.kube.fixtures import Cluster
 from tests.kube.kubelet.node import SELECTOR
 from tests.support.jobs import DEMO_MODEL
@@ -54,7 +55,7 @@ class Bench:
         path.write_text(yaml.safe_dump(self.operator_config()), encoding="utf-8")
         module = "tests.operator.cut" if cut else "controller"
         # It dies with the tests, however they end.
-        command = [sys.executable, "-m", "neva.tethered", sys.executable, "-m", module]
+        command = tethered([sys.executable, "-m", module])
         with (self.folder / "operator.log").open("ab") as log:
             self.operator = subprocess.Popen(
                 [*command, "operator", "--config", str(path)],

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from neva.store import open_store
+from neva.tethered import tethered
 from tests.e2e.conftest import clips, truth
 from tests.kube.fixtures import Cluster, cluster, namespace
 from tests.kube.kubelet import Kubelet
@@ -97,7 +98,7 @@ def _video(clips: Path, line: bytes) -> str:
 def judge_url(clips: Path, tmp_path: Path) -> Iterator[str]:
     """The demo's stand-in judge."""
     port_file = tmp_path / "judge.port"
-    command = [sys.executable, "-m", "neva.tethered", sys.executable, "-m", "demo.judge_server"]
+    command = tethered([sys.executable, "-m", "demo.judge_server"])
     command += ["--truth", str(clips / "truth.jsonl"), "--port-file", str(port_file)]
     with subprocess.Popen(command) as process:
         deadline_s = time.monotonic() + 60

@@ -6,10 +6,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -37,6 +37,7 @@ class JobFolder:
     environment: dict[str, str] = field(default_factory=dict)
     bucket: str | None = None
     output_folder: str = "out"
+    command: Sequence[str | Path] = (NEVA,)
 
     @property
     def output(self) -> Store:
@@ -83,20 +84,33 @@ class JobFolder:
         path.write_text(yaml.safe_dump(job), encoding="utf-8")
         return path
 
-    def start(self) -> subprocess.Popen[str]:
+    def as_json(self) -> str:
+        """The job with absolute paths, as a pod gets it in NEVA_JOB."""
+        data = yaml.safe_load((self.folder / "job.yaml").read_text(encoding="utf-8"))
+        for block, key in (("input", "prompts"), ("input", "mediaBasePath"), ("output", "uri")):
+            if "://" not in data["spec"][block][key]:
+                data["spec"][block][key] = f"{self.folder}/{data['spec'][block][key]}"
+        return json.dumps(data)
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment of the job's processes."""
+        return {
+            **os.environ,
+            "NEVA_CACHE_DIR": str(self.folder / "cache"),
+            "NEVA_SCRATCH_DIR": str(self.folder / "s"),
+            "OMP_NUM_THREADS": "1",
+            **self.environment,
+        }
+
+    def start(self, stdout: int | IO[str] = subprocess.PIPE) -> subprocess.Popen[str]:
         """`neva run`, in a process group of its own."""
         return subprocess.Popen(
-            [NEVA, "run", self.folder / "job.yaml"],
-            stdout=subprocess.PIPE,
+            [*self.command, "run", self.folder / "job.yaml"],
+            stdout=stdout,
             stderr=subprocess.STDOUT,
             text=True,
-            env={
-                **os.environ,
-                "NEVA_CACHE_DIR": str(self.folder / "cache"),
-                "NEVA_SCRATCH_DIR": str(self.folder / "s"),
-                "OMP_NUM_THREADS": "1",
-                **self.environment,
-            },
+            env=self.variables,
             start_new_session=True,
         )
 

@@ -1,21 +1,30 @@
 """An HTTP proxy in front of an S3 server that breaks requests as told.
 
 It forwards everything unchanged unless a `Fault` applies; each fault is used up after `times`
-requests. Signatures are not checked by the server behind it, so headers may be dropped.
+requests. `Weather` draws faults at random, without end. Signatures are not checked by the server
+behind it, so headers may be dropped.
 """
 
 from __future__ import annotations
 
 import http.client
+import random
+import re
 import socket
 import struct
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import urlsplit
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
+_LISTED = re.compile(rb"<Contents>.*?</Contents>", re.DOTALL)
+_KEY = re.compile(rb"<Key>(.*?)</Key>")
+_BUCKET = re.compile(rb"<Name>(.*?)</Name>")
 _HOP_HEADERS = {"connection", "transfer-encoding", "keep-alive", "content-length"}
 
 
@@ -31,6 +40,9 @@ class Fault:
         close_after_bytes: the same with an orderly end.
         lose_answer: let the server do it, then close the connection without an answer.
         drop_header: forward without this request header.
+        hide_newest_s: a listing lacks the keys that were put within so many seconds.
+
+    delay_s is added to any of them, and may stand alone.
     """
 
     method: str
@@ -42,24 +54,88 @@ class Fault:
     close_after_bytes: int | None = None
     lose_answer: bool = False
     drop_header: str | None = None
+    hide_newest_s: float | None = None
+    delay_s: float = 0.0
+
+
+class Weather:
+    """Faults without end, drawn from a seed: a share of all requests, and now and then an outage.
+
+    Args:
+        rate: the share of requests that fail while there is no outage.
+        outage_s: longest time in which everything fails.
+    """
+
+    def __init__(self, seed: int, rate: float, outage_s: float = 2.0) -> None:
+        self._random = random.Random(seed)
+        self._rate = rate
+        self._outage_s = outage_s
+        self._outage_until_s = 0.0
+
+    def draw(self, method: str, path: str, conditional: bool) -> Fault | None:
+        """What goes wrong with this request, if anything does."""
+        rng, now_s = self._random, time.monotonic()
+        if now_s < self._outage_until_s:
+            return Fault(method, status=503, code="SlowDown")
+        if rng.random() < self._rate / 300:
+            self._outage_until_s = now_s + rng.uniform(0.3, self._outage_s)
+        if method == "GET" and "list-type=2" in path and rng.random() < self._rate * 2:
+            return Fault(method, hide_newest_s=rng.uniform(0.2, 3.0))
+        if rng.random() >= self._rate:
+            return None
+        kinds = [
+            Fault(method, status=500, code="InternalError"),
+            Fault(method, status=503, code="SlowDown"),
+            Fault(method, lose_answer=True),
+            Fault(method, delay_s=rng.uniform(0.1, 1.5)),
+            Fault(method, lose_answer=True, delay_s=rng.uniform(0.1, 1.5)),
+        ]
+        if method == "GET":
+            kinds.append(Fault(method, reset_after_bytes=rng.randrange(1, 4000)))
+            kinds.append(Fault(method, close_after_bytes=rng.randrange(1, 4000)))
+        if method == "PUT" and conditional:
+            kinds.append(Fault(method, status=409, code="ConditionalRequestConflict"))
+        return rng.choice(kinds)
 
 
 @dataclass
 class S3Proxy:
-    """The running proxy: its URL, the faults to come, the requests seen (method, path, Range)."""
+    """The running proxy: its URL, the faults to come, the requests seen (method, path, Range).
+
+    Attributes:
+        weather: faults beside those.
+        put_at_s: when each object was put last, through this proxy (time.time, by URL path).
+    """
 
     url: str
     faults: list[Fault] = field(default_factory=list)
     seen: list[tuple[str, str, str | None]] = field(default_factory=list)
+    weather: Weather | None = None
+    put_at_s: dict[str, float] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def take_fault(self, method: str, path: str) -> Fault | None:
+    def take_fault(self, method: str, path: str, conditional: bool) -> Fault | None:
         with self.lock:
             for fault in self.faults:
                 if fault.times > 0 and fault.method == method and fault.path in path:
                     fault.times -= 1
                     return fault
-        return None
+            return self.weather.draw(method, path, conditional) if self.weather else None
+
+    def without_newest(self, listing: bytes, newest_s: float) -> bytes:
+        """The listing as it was so long ago."""
+        after_s = time.time() - newest_s
+        with self.lock:
+            hidden = {path for path, put_s in self.put_at_s.items() if put_s > after_s}
+        bucket = _BUCKET.search(listing)
+        prefix = f"/{bucket[1].decode()}/" if bucket else "/"
+
+        def keep(item: re.Match[bytes]) -> bytes:
+            key = _KEY.search(item[0])
+            path = prefix + unquote(key[1].decode()) if key else ""
+            return b"" if path in hidden else item[0]
+
+        return _LISTED.sub(keep, listing)
 
 
 @contextmanager
@@ -73,9 +149,12 @@ def s3_proxy(backend_url: str) -> Iterator[S3Proxy]:
 
         def _handle(self) -> None:
             body = self._read_body()
-            fault = proxy.take_fault(self.command, self.path)
+            conditional = "If-None-Match" in self.headers
+            fault = proxy.take_fault(self.command, self.path, conditional)
             with proxy.lock:
                 proxy.seen.append((self.command, self.path, self.headers.get("Range")))
+            if fault is not None and fault.delay_s:
+                time.sleep(fault.delay_s)
             if fault is not None and fault.status is not None:
                 self._refuse(fault.status, fault.code)
                 return
@@ -88,7 +167,13 @@ def s3_proxy(backend_url: str) -> Iterator[S3Proxy]:
             connection = http.client.HTTPConnection(backend.hostname or "", backend.port)
             connection.request(self.command, self.path, body=body, headers=headers)
             answer = connection.getresponse()
-            self._answer(answer, answer.read(), fault)
+            content = answer.read()
+            if self.command == "PUT" and answer.status == http.HTTPStatus.OK:
+                with proxy.lock:
+                    proxy.put_at_s[unquote(urlsplit(self.path).path)] = time.time()
+            if fault is not None and fault.hide_newest_s is not None:
+                content = proxy.without_newest(content, fault.hide_newest_s)
+            self._answer(answer, content, fault)
             connection.close()
 
         do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _handle  # noqa: N815
@@ -144,9 +229,15 @@ def s3_proxy(backend_url: str) -> Iterator[S3Proxy]:
                 self.send_response_only(100)
                 self.end_headers()
             if "chunked" not in self.headers.get("Transfer-Encoding", "").lower():
-                return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                length = int(self.headers.get("Content-Length", 0))
+                body = self.rfile.read(length)
+                if len(body) < length:
+                    raise ConnectionAbortedError("the client died in the middle of its body")
+                return body
             chunks = []
-            while size := int(self.rfile.readline().split(b";")[0], 16):
+            while size := int(self.rfile.readline().split(b";")[0] or b"-1", 16):
+                if size < 0:
+                    raise ConnectionAbortedError("the client died in the middle of its body")
                 chunks.append(self.rfile.read(size))
                 self.rfile.readline()
             while self.rfile.readline().strip():
@@ -156,7 +247,14 @@ def s3_proxy(backend_url: str) -> Iterator[S3Proxy]:
         def log_message(self, format: str, *arguments: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 128
+
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            if not isinstance(sys.exception(), ConnectionError):  # clients may die, that is all
+                super().handle_error(request, client_address)
+
+    server = Server(("127.0.0.1", 0), Handler)
     proxy = S3Proxy(f"http://127.0.0.1:{server.server_address[1]}")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()

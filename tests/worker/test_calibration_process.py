@@ -18,7 +18,7 @@ from worker.config import CALIBRATION_ERROR_FILE, WorkerConfig
 
 @pytest.fixture
 def config(tmp_path: Path) -> WorkerConfig:
-    return WorkerConfig("me", "out", "", LocalModel(tmp_path), 3, tmp_path, tmp_path)
+    return WorkerConfig("me", "out", "", LocalModel(tmp_path), 3, tmp_path, tmp_path, 1)
 
 
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:

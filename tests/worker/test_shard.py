@@ -53,7 +53,7 @@ class Bench:
         self.ledger = Ledger(store)
         self.client = client
         self.leases = Leases(client, "run", ttl_s=30)
-        self.config = WorkerConfig("me", "", "", folder, 3, folder, folder)
+        self.config = WorkerConfig("me", "", "", folder, 3, folder, folder, os.getpid())
         self.settings = Settings(flush_rows=1, heartbeat_s=0.02)
         self.plan: ShardPlan = self.ledger.write_shard(0, ROWS)
 

@@ -32,7 +32,7 @@ def child() -> Iterator[subprocess.Popen[bytes]]:
 
 @pytest.fixture
 def config(tmp_path: Path) -> WorkerConfig:
-    return WorkerConfig("me", "out", "", LocalModel(tmp_path), 3, tmp_path, tmp_path)
+    return WorkerConfig("me", "out", "", LocalModel(tmp_path), 3, tmp_path, tmp_path, 1)
 
 
 def look_again(

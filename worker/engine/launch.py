@@ -15,7 +15,7 @@ import time
 import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Literal, NamedTuple
+from typing import IO, ClassVar, Literal, NamedTuple
 
 import orjson
 from pydantic import TypeAdapter
@@ -139,6 +139,8 @@ def error_file(scratch_dir: Path, rank: int) -> Path:
 class EngineProcesses:
     """The rank processes of one engine start. They die with the process that started them."""
 
+    rank_module: ClassVar[str] = "worker.engine.rank"  # tests put another program here
+
     def __init__(
         self, config: EngineConfig, generation: str, processes: list[subprocess.Popen[bytes]]
     ) -> None:
@@ -174,7 +176,7 @@ class EngineProcesses:
         engine = cls(config, generation, processes)
         try:
             for rank in range(config.num_ranks):
-                command = [sys.executable, "-m", "worker.engine.rank"]
+                command = [sys.executable, "-m", cls.rank_module]
                 command += ["--config", str(config_file), "--rank", str(rank)]
                 processes.append(
                     subprocess.Popen(

@@ -110,15 +110,13 @@ def _apply(commands: Commands, engine: Engine) -> None:
 
 def main() -> int:
     """Entry point; the exit code says who is to blame (see `worker.engine.launch`)."""
-    die_with_parent()
     parser = argparse.ArgumentParser(prog="python -m worker.engine.rank")
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--rank", type=int, required=True)
     arguments = parser.parse_args()
     config = read_rank_config(arguments.config)
     rank: int = arguments.rank
-    if os.getppid() != config.parent_pid:  # it died while this process was importing
-        return EXIT_INTERNAL
+    die_with_parent(config.parent_pid)
     try:
         run_rank(config, rank)
     except Exception as error:  # noqa: BLE001  (the process's last handler: say why, then end)

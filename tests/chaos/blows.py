@@ -1,0 +1,107 @@
+"""What is done to a run: drawn from a seeded generator, then struck."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import time
+from dataclasses import dataclass, field
+
+from tests.chaos.roles import Role
+from tests.chaos.world import World, flush
+
+KILL, STOP, TERM = "SIGKILL", "SIGSTOP", "SIGTERM"
+_FLUSHES = ("FLUSHALL", "FLUSHDB", "DEL")
+# How often each is struck, and with what.
+_ROLE_WEIGHTS = {
+    Role.CHILD: 6,
+    Role.CONSUMER: 3,
+    Role.RANK: 4,
+    Role.SUPERVISOR: 4,
+    Role.CONTROLLER: 3,
+    Role.BROKER: 4,
+}
+_SIGNAL_WEIGHTS = {KILL: 6, STOP: 3, TERM: 2}
+_BROKER_WEIGHTS = {KILL: 3, STOP: 2, "FLUSHALL": 2, "FLUSHDB": 1, "DEL": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Blow:
+    """One thing that happens to one process.
+
+    Attributes:
+        what: a signal's name, or a broker's command.
+        which: picks among the processes in the role, modulo their number.
+        after_rows, after_s: struck when so many more rows are computed, or so much time has gone,
+            whichever is first.
+        stopped_s: how long a stopped process stays so.
+        again: the same once more, to another process in the role, at once.
+    """
+
+    role: Role
+    what: str
+    which: int
+    after_rows: int
+    after_s: float
+    stopped_s: float
+    again: bool
+
+
+def draw(rng: random.Random, lease_ttl_s: float, pace_s: float, max_rows: int = 8) -> Blow:
+    """The next blow. Always takes the same numbers from `rng`, so that a seed repeats a run.
+
+    pace_s: longest time to the blow.
+    """
+    role = rng.choices(list(_ROLE_WEIGHTS), weights=list(_ROLE_WEIGHTS.values()))[0]
+    weights = _BROKER_WEIGHTS if role is Role.BROKER else _SIGNAL_WEIGHTS
+    what = rng.choices(list(weights), weights=list(weights.values()))[0]
+    return Blow(
+        role=role,
+        what=what,
+        which=rng.randrange(1000),
+        after_rows=rng.randrange(max_rows + 1),
+        after_s=rng.uniform(0.0, pace_s),
+        # Half of them beyond the lease.
+        stopped_s=rng.choice((rng.uniform(0.1, 1), rng.uniform(1, 2.5) * lease_ttl_s)),
+        again=rng.random() < 0.15,
+    )
+
+
+@dataclass
+class Stopped:
+    """Processes that wait to be continued."""
+
+    until_s: dict[int, float] = field(default_factory=dict)
+
+    def stop(self, pid: int, seconds: float) -> None:
+        os.kill(pid, signal.SIGSTOP)
+        self.until_s[pid] = time.monotonic() + seconds
+
+    def continue_due(self, *, everybody: bool = False) -> None:
+        now_s = time.monotonic()
+        for pid, until_s in list(self.until_s.items()):
+            if everybody or now_s >= until_s:
+                del self.until_s[pid]
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+
+
+def strike(world: World, blow: Blow, stopped: Stopped) -> int:
+    """Do it; how many processes were hit (0: nobody is in the role now)."""
+    if blow.role is Role.BROKER and blow.what in _FLUSHES:
+        return int(flush(world, blow.what))
+    victims = world.members(blow.role)
+    num_hit = 0
+    for turn in range(2 if blow.again else 1):
+        if not victims:
+            break
+        victim = victims.pop((blow.which + turn) % len(victims))
+        with contextlib.suppress(ProcessLookupError):
+            if blow.what == STOP:
+                stopped.stop(victim.pid, blow.stopped_s)
+            else:
+                os.kill(victim.pid, getattr(signal, blow.what))
+            num_hit += 1
+    return num_hit
