@@ -55,6 +55,7 @@ def finish_run(
     store = ledger.store
     with stages.measure("merge"):
         merged = merge(ledger, manifest)
+        store.tidy()
     quantization = quantization_record(job.spec.model.quantization, ledger.read_calibration())
     summary = summarize(job, manifest, merged, stages.seconds, quantization)
     write_summary(store, summary)

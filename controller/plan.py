@@ -5,7 +5,7 @@ the state, never at what happened, so that a lost or repeated observation change
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,8 @@ class Observed:
         leased: shards somebody works on.
         enqueued_at_s: when this controller last enqueued a shard; no entry: never.
         waiting_at_s: when messages were last seen to wait in the run's queue; now, if some do.
+        expires_at_s: of shards that were seen leased since they were last enqueued: when the lease,
+            as it was seen last, runs out unless it is renewed.
     """
 
     now_s: float
@@ -25,22 +27,45 @@ class Observed:
     leased: Collection[int]
     enqueued_at_s: Mapping[int, float]
     waiting_at_s: float
+    expires_at_s: Mapping[int, float] = field(default_factory=dict)
 
 
 def shards_to_enqueue(seen: Observed, grace_s: float) -> list[int]:
-    """Shards for which a message must be sent, ascending.
+    """Shards for which a message must be sent behind all others, ascending.
 
-    A shard this controller never enqueued gets its message. One that has neither commit nor lease
-    lost its message or its worker when no message has waited for `grace_s` either, which covers
-    the time between a message's leaving the queue and its worker's first beat. A message too many
-    costs a worker one look into the ledger, so being early is cheap; being late leaves a GPU idle.
+    A shard this controller never enqueued gets its message. One that was never seen at work either
+    lost its message when no message has waited for `grace_s`, which covers the time between a
+    message's leaving the queue and its worker's first beat. A message too many costs a worker one
+    look into the ledger, so being early is cheap; being late leaves a GPU idle.
     """
-    fresh = [shard for shard in seen.open_shards if shard not in seen.enqueued_at_s]
-    lost = [
+    unseen = [
         shard
         for shard in seen.open_shards
-        if shard not in seen.leased
-        and shard in seen.enqueued_at_s
+        if shard not in seen.leased and shard not in seen.expires_at_s
+    ]
+    fresh = [shard for shard in unseen if shard not in seen.enqueued_at_s]
+    lost = [
+        shard
+        for shard in unseen
+        if shard in seen.enqueued_at_s
         and seen.now_s - max(seen.enqueued_at_s[shard], seen.waiting_at_s) >= grace_s
     ]
     return sorted(fresh + lost)
+
+
+def shards_left(seen: Observed) -> list[int]:
+    """Shards whose worker has left them, ascending: their message must go before all others.
+
+    Their message was taken, since they were leased after it had been sent, so it does not matter
+    what else waits. A lease that runs out without being renewed had an owner that was killed. One
+    that is gone before its time was given back in order (with its message, or with a commit), or
+    went with the broker's data and is back with the next beat: so that time is waited for, and
+    what fails at once is not tried again at once.
+    """
+    return sorted(
+        shard
+        for shard in seen.open_shards
+        if shard not in seen.leased
+        and shard in seen.expires_at_s
+        and seen.now_s >= seen.expires_at_s[shard]
+    )

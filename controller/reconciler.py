@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import redis
 from celery import Celery
 
-from controller.plan import Observed, shards_to_enqueue
+from controller.plan import Observed, shards_left, shards_to_enqueue
 from neva import queue
 from neva.lease import Leases
 from neva.ledger import Ledger, Manifest
@@ -71,6 +71,8 @@ class Reconciler:
         self._clock = clock
         self._open = {plan.number: plan.num_rows for plan in manifest.shards}
         self._enqueued_at_s: dict[int, float] = {}
+        self._expires_at_s: dict[int, float] = {}  # see Observed
+        self._knows_queue = False
         self._waiting_at_s = float("-inf")
         self._num_committed = self._num_failed = 0
         self._next_listing_s = float("-inf")
@@ -86,12 +88,25 @@ class Reconciler:
         self._take_commits()
         leases = self._leases.get_many(self._open)
         now_s = self._clock()
-        if queue.depth(self._client, self._run_id).ready:
-            self._waiting_at_s = now_s
-        seen = Observed(now_s, self._open, leases, self._enqueued_at_s, self._waiting_at_s)
+        self._look_at_queue(now_s)
+        seen = Observed(
+            now_s,
+            self._open,
+            leases,
+            self._enqueued_at_s,
+            self._waiting_at_s,
+            self._expires_at_s,
+        )
+        for shard in shards_left(seen):
+            # The listing may be older than the end of the lease.
+            if self._ledger.is_committed(shard):
+                self._take_commit(shard)
+            else:
+                self._send(shard, now_s, first=True)
         for shard in shards_to_enqueue(seen, self._grace_s):
-            queue.send(self._app, queue.ShardMessage(self._run_id, shard))
-            self._enqueued_at_s[shard] = now_s
+            self._send(shard, now_s)
+        left_s = self._leases.remaining_s(leases)
+        self._expires_at_s.update({shard: now_s + left_s.get(shard, 0.0) for shard in leases})
         rejected = self._num_rejected
         return Progress(
             num_rows=self._num_rows,
@@ -103,14 +118,31 @@ class Reconciler:
             num_leased=len(leases),
         )
 
+    def _look_at_queue(self, now_s: float) -> None:
+        if not self._knows_queue:
+            # Another controller's messages, or an earlier start's: a second one each is not needed.
+            waiting = queue.waiting_shards(self._client, self._run_id)
+            self._enqueued_at_s = dict.fromkeys(waiting & self._open.keys(), now_s)
+            self._knows_queue = True
+        if queue.depth(self._client, self._run_id).ready:
+            self._waiting_at_s = now_s
+
+    def _send(self, shard: int, now_s: float, *, first: bool = False) -> None:
+        queue.send(self._app, queue.ShardMessage(self._run_id, shard), first=first)
+        self._enqueued_at_s[shard] = now_s
+        self._expires_at_s.pop(shard, None)
+
+    def _take_commit(self, shard: int) -> None:
+        # Read first: a store that fails here must not cost the count.
+        self._num_failed += self._ledger.read_commit(shard).num_failed
+        self._num_committed += self._open.pop(shard)
+
     def _take_commits(self) -> None:
         started_s = self._clock()
         if started_s < self._next_listing_s:
             return
         for shard in self._ledger.committed_shards() & self._open.keys():
-            # Read first: a store that fails here must not cost the count.
-            self._num_failed += self._ledger.read_commit(shard).num_failed
-            self._num_committed += self._open.pop(shard)
+            self._take_commit(shard)
         took_s = self._clock() - started_s
         pause_s = min(took_s / _LISTING_SHARE, _LONGEST_LISTING_PAUSE_S)
         self._next_listing_s = self._clock() + pause_s

@@ -33,6 +33,7 @@ return 0
 """
 
 _MGET_CHUNK = 1000
+_NO_KEY = -2  # PTTL's answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class Leases:
     def __init__(self, client: redis.Redis, run_id: str, ttl_s: float) -> None:
         self._client = client
         self._prefix = f"neva:{run_id}:lease:"
+        self.ttl_s = ttl_s
         self._ttl_ms = int(ttl_s * 1000)
         self._beat = client.register_script(_BEAT)
         self._release = client.register_script(_RELEASE)
@@ -76,6 +78,19 @@ class Leases:
                 if value is not None:
                     leases[number] = Lease.decode(value.decode())
         return leases
+
+    def remaining_s(self, shards: Iterable[int]) -> dict[int, float]:
+        """Seconds until each lease expires unless it is renewed; none for those that are gone."""
+        numbers = list(shards)
+        left: dict[int, float] = {}
+        for start in range(0, len(numbers), _MGET_CHUNK):
+            chunk = numbers[start : start + _MGET_CHUNK]
+            pipe = self._client.pipeline(transaction=False)
+            for number in chunk:
+                pipe.pttl(self._key(number))
+            answers = zip(chunk, pipe.execute(), strict=True)
+            left.update({number: ms / 1000 for number, ms in answers if ms != _NO_KEY})
+        return left
 
     def take(self, shard: int, lease: Lease) -> bool:
         """Take the lease if nobody has it, whatever their attempt. False: somebody has."""

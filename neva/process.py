@@ -11,8 +11,13 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+WORKER_FOLDER = "neva-worker"  # a worker's private directories, on disk and in shared memory
+SHARED_MEMORY = Path("/dev/shm")
 
 _PR_SET_PDEATHSIG = 1
 _held_locks: list[int] = []  # of private directories, until this process ends
@@ -100,11 +105,7 @@ def private_dir(base: Path, name: str) -> Path:
     ids of their own share the directory.
     """
     base.mkdir(parents=True, exist_ok=True)
-    for path in base.glob(f"{name}-*"):
-        lock = _lock(path)
-        if lock is not None:
-            shutil.rmtree(path, ignore_errors=True)
-            os.close(lock)
+    remove_orphans(base, name)
     # Hidden until it is locked: another process must not take it for an orphan.
     folder = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=base))
     lock = _lock(folder)
@@ -112,6 +113,31 @@ def private_dir(base: Path, name: str) -> Path:
         raise OSError(f"{folder} can't be locked")
     _held_locks.append(lock)
     return folder.rename(folder.with_name(folder.name.removeprefix(".")))
+
+
+def remove_orphans(base: Path, name: str) -> None:
+    """Delete the private directories of this name whose owners are dead."""
+    for path in base.glob(f"{name}-*"):
+        lock = _lock(path)
+        if lock is not None:
+            shutil.rmtree(path, ignore_errors=True)
+            os.close(lock)
+
+
+@contextmanager
+def private_temporary_files(name: str) -> Iterator[None]:
+    """Have what this process makes with `tempfile` lie in a private directory meanwhile.
+
+    A process that is killed leaves it all behind: the next one of this name removes it.
+    """
+    before = tempfile.tempdir
+    folder = private_dir(Path(tempfile.gettempdir()), name)
+    tempfile.tempdir = str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _lock(folder: Path) -> int | None:

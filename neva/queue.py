@@ -8,15 +8,19 @@ Redis:
 * prefetch off: a shard waits in the queue, where another worker can take it, not in a busy one;
 * a short visibility timeout, prolonged by the lease's heartbeat (`prolong`), and a quick sweep
   (kombu's default looks for lost messages every 100 s or so);
+* two priorities, which kombu keeps as two lists: a shard whose worker died goes before all that
+  nobody has begun;
 * no results, no events: nothing that piles up in Redis.
 """
 
 from __future__ import annotations
 
+import base64
 import time
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 import redis
 from celery import Celery
 from redis.backoff import NoBackoff
@@ -29,6 +33,13 @@ TASK_NAME = "neva.run_shard"
 VISIBILITY_TIMEOUT_S = 30
 _SOCKET_TIMEOUT_S = 5
 _TIMEOUTS = {"socket_timeout": _SOCKET_TIMEOUT_S, "socket_connect_timeout": _SOCKET_TIMEOUT_S}
+# Once more at once, as a pooled connection may be to a server that is gone; redis-py's own way, to
+# wait for seconds, would cost a beat its lease.
+_RETRY_ONCE = Retry(NoBackoff(), 1)
+# kombu's priorities, the first read first, and how it names the lists of all but number 0.
+_FIRST, _ORDINARY = 0, 9
+_PRIORITY_SEPARATOR = "\x06\x16"
+_READ_CHUNK = 1000
 _UNACKED_INDEX = "unacked_index"  # kombu's sorted set: delivery tag → time of delivery
 _UNACKED = "unacked"
 _BINDING_PREFIXES = ("_kombu.binding.", "_kombu.binding_permanent.")
@@ -64,7 +75,7 @@ def connect(redis_url: str) -> redis.Redis:
     """
     sentinels = parse_broker_url(redis_url)
     if sentinels is None:
-        return redis.Redis.from_url(redis_url, **_TIMEOUTS)
+        return redis.Redis.from_url(redis_url, retry=_RETRY_ONCE, **_TIMEOUTS)
     manager = Sentinel(  # type: ignore[no-untyped-call]
         list(sentinels.hosts),
         sentinel_kwargs=_sentinel_arguments(sentinels),
@@ -106,8 +117,29 @@ def make_app(redis_url: str, run_id: str) -> Celery:
     return app
 
 
-def send(app: Celery, message: ShardMessage) -> None:
-    app.send_task(TASK_NAME, kwargs={"run": message.run, "shard": message.shard})
+def send(app: Celery, message: ShardMessage, *, first: bool = False) -> None:
+    """Send behind all others; `first`: before them, though not before what was sent so, too."""
+    app.send_task(
+        TASK_NAME,
+        kwargs={"run": message.run, "shard": message.shard},
+        priority=_FIRST if first else _ORDINARY,
+    )
+
+
+def waiting_shards(client: redis.Redis, run_id: str) -> set[int]:
+    """Shards whose messages wait in the run's queue. Reads the whole queue."""
+    shards = set()
+    for name in _lists(run_id):
+        start = 0
+        while messages := client.lrange(name, start, start + _READ_CHUNK - 1):
+            shards |= {_shard_of(message) for message in messages}
+            start += len(messages)
+    return shards
+
+
+def _shard_of(raw: bytes | str) -> int:
+    _, message, _ = orjson.loads(base64.b64decode(orjson.loads(raw)["body"]))
+    return int(message["shard"])
 
 
 def prolong(client: redis.Redis, delivery_tag: str) -> None:
@@ -120,10 +152,11 @@ def prolong(client: redis.Redis, delivery_tag: str) -> None:
 
 def depth(client: redis.Redis, run_id: str) -> QueueDepth:
     pipe = client.pipeline(transaction=False)
-    pipe.llen(queue_name(run_id))
+    for name in _lists(run_id):
+        pipe.llen(name)
     pipe.hlen(_UNACKED)
-    ready, unacked = pipe.execute()
-    return QueueDepth(int(ready), int(unacked))
+    *ready, unacked = pipe.execute()
+    return QueueDepth(sum(ready), int(unacked))
 
 
 def error_words(error: Exception) -> str:
@@ -143,16 +176,24 @@ def purge(client: redis.Redis, run_id: str) -> None:
         if f'"routing_key": "{name}"'.encode() in message
     ]
     pipe = client.pipeline(transaction=False)
-    pipe.delete(name, *(f"{prefix}{name}" for prefix in _BINDING_PREFIXES))
+    pipe.delete(*_lists(run_id), *(f"{prefix}{name}" for prefix in _BINDING_PREFIXES))
     for tag in tags:
         pipe.hdel(_UNACKED, tag)
         pipe.zrem(_UNACKED_INDEX, tag)
     pipe.execute()
 
 
+def _lists(run_id: str) -> tuple[str, str]:
+    """Redis's names of the queue's lists, in the order in which they are read."""
+    name = queue_name(run_id)
+    return name, f"{name}{_PRIORITY_SEPARATOR}{_ORDINARY}"
+
+
 def _broker_settings(redis_url: str) -> dict[str, Any]:
     """Where Celery finds the broker, and how it treats it."""
     options: dict[str, Any] = {
+        "priority_steps": [_FIRST, _ORDINARY],
+        "sep": _PRIORITY_SEPARATOR,
         "visibility_timeout": VISIBILITY_TIMEOUT_S,
         "unacked_restore_interval": 2,
         "unacked_restore_throttle": 1,

@@ -58,7 +58,7 @@ class Heartbeat:
         self._interval_s = interval_s
         self._stall_s = stall_s
         self._sign_of_life = sign_of_life
-        self._alive_s = time.monotonic()
+        self._alive_s = self._held_s = time.monotonic()
         self._must_ask = False
         self._stop = threading.Event()
         self._lost = threading.Event()
@@ -70,6 +70,21 @@ class Heartbeat:
     def lost(self) -> bool:
         """A later attempt has the shard; nothing may be written any more."""
         return self._lost.is_set()
+
+    def lost_before_write(self) -> bool:
+        """`lost`, as the shard's thread asks right before it writes.
+
+        A process that was stopped for a while, or can't reach the broker, may have lost the lease
+        without having heard of it: when by our own clock it has run out, the ledger is asked, once
+        per lifetime of a lease. Raises store errors.
+        """
+        now_s = time.monotonic()
+        if not self.lost and now_s - self._held_s > self._leases.ttl_s:
+            if self._superseded():
+                self._lost.set()
+            else:
+                self._held_s = now_s
+        return self.lost
 
     def alive(self) -> None:
         """The shard's thread says that it is not stuck."""
@@ -105,12 +120,15 @@ class Heartbeat:
 
     def _beat(self) -> None:
         lease = Lease(self._attempt, self.num_done, self.num_failed)
+        asked_s = time.monotonic()
         try:
             kept = self._leases.beat(self._shard, lease)
         except redis.RedisError as error:
             # Redis is a hint: work goes on, and the ledger's fencing decides who wins.
             log.warning("no heartbeat", error=str(error))
             return
+        if kept:
+            self._held_s = asked_s
         # What was learned counts at once, whatever becomes of the message.
         if kept is False:
             self._lost.set()

@@ -139,7 +139,7 @@ class ShardWorker:
             attempt.number,
             flush_rows=self.settings.flush_rows,
             flush_interval_s=self.settings.flush_interval_s,
-            lost=lambda: heartbeat.lost,
+            lost=heartbeat.lost_before_write,
         )
         with heartbeat:
             try:
@@ -191,7 +191,8 @@ class ShardWorker:
         finished = select_rows([*finished.values(), *writer.rows], row_ids)
         if len(finished) < len(rows):
             return False
-        stop_if_lost()
+        if heartbeat.lost_before_write():
+            raise LeaseLost(f"a later attempt has shard {plan.number}")
         # Lost or won, the shard is done: one commit exists.
         self.ledger.commit(
             plan.number, attempt.number, [*refs, *writer.refs], list(finished.values())

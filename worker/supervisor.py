@@ -22,6 +22,7 @@ from typing import Any
 
 import structlog
 
+from neva import process
 from neva.errors import ConfigError, NevaError
 from neva.language_sizes import read_language_sizes
 from neva.ledger import Ledger
@@ -57,7 +58,6 @@ _CHECK_INTERVAL_S = 0.2
 _MAX_FAILED_STARTS = 3
 _CONSUMER_STEADY_S = 10.0
 _CONSUMER_RESTART_PAUSE_S = 1.0
-_SHARED_MEMORY = Path("/dev/shm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class Supervisor:
             overrides.pipeline_parallel_size or spec.model.pipeline_parallel_size
         )
         self._device = overrides.device or settings().device
-        self._scratch_dir = private_dir(settings().scratch_dir, "neva-worker")
+        self._scratch_dir = private_dir(settings().scratch_dir, process.WORKER_FOLDER)
         self._pixels_dir = _pixels_dir(self._scratch_dir)
         self._config = WorkerConfig(
             worker_id=f"{os.uname().nodename}-{uuid.uuid4().hex[:8]}",
@@ -324,6 +324,6 @@ def _model(spec: JobSpec, expected_digest: str) -> LocalModel:
 
 def _pixels_dir(scratch_dir: Path) -> Path:
     """In shared memory where the system has some; on disk elsewhere, which is as right."""
-    if os.access(_SHARED_MEMORY, os.W_OK):
-        return private_dir(_SHARED_MEMORY, "neva-worker")
+    if os.access(process.SHARED_MEMORY, os.W_OK):
+        return private_dir(process.SHARED_MEMORY, process.WORKER_FOLDER)
     return scratch_dir

@@ -19,6 +19,7 @@ from neva.reasons import Reason
 from neva.tethered import tethered
 
 _START_S = 20.0
+_MAX_STARTS = 3
 
 
 class EmbeddedBroker:
@@ -53,32 +54,50 @@ class EmbeddedBroker:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def keep(self) -> None:
-        """Start the server, or start it again if it died; returns when it answers."""
+        """Start the server, or start it again if it died; returns when it answers.
+
+        Raises:
+            NevaError: BROKER_UNAVAILABLE, it does not start.
+        """
         if self._process is not None and self._process.poll() is None:
             return
-        log = self._folder / "valkey.log"
-        command = tethered([str(_server()), "--port", "0"])
-        command += ["--unixsocket", str(self._socket), "--unixsocketperm", "700"]
-        command += ["--save", "", "--appendonly", "no", "--dir", str(self._folder)]
-        command += ["--maxmemory-policy", "noeviction", "--logfile", str(log)]
-        # Out of the terminal's process group: Ctrl-C is the runner's, who needs it to drain.
-        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
-        client = queue.connect(self.url)
-        deadline_s = time.monotonic() + _START_S
-        while time.monotonic() < deadline_s and self._process.poll() is None:
-            try:
-                client.ping()
-            except redis.ConnectionError:
-                time.sleep(0.02)
-                continue
-            client.close()
-            return
+        for _ in range(_MAX_STARTS):  # what killed it may hit the next one, too
+            self._process = self._start()
+            if self._answers(self._process):
+                return
+        log = self._log
         words = log.read_text(errors="replace").strip().splitlines()[-1:] if log.exists() else []
         raise NevaError(
             f"the embedded broker does not start: {''.join(words) or 'no log'}; "
             "set NEVA_REDIS_URL to use a Redis server",
             reason=Reason.BROKER_UNAVAILABLE,
         )
+
+    @property
+    def _log(self) -> Path:
+        return self._folder / "valkey.log"
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        command = tethered([str(_server()), "--port", "0"])
+        command += ["--unixsocket", str(self._socket), "--unixsocketperm", "700"]
+        command += ["--save", "", "--appendonly", "no", "--dir", str(self._folder)]
+        command += ["--maxmemory-policy", "noeviction", "--logfile", str(self._log)]
+        # Out of the terminal's process group: Ctrl-C is the runner's, who needs it to drain.
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+
+    def _answers(self, process: subprocess.Popen[bytes]) -> bool:
+        deadline_s = time.monotonic() + _START_S
+        with queue.connect(self.url) as client:
+            while time.monotonic() < deadline_s and process.poll() is None:
+                try:
+                    client.ping()
+                except (redis.ConnectionError, redis.TimeoutError):
+                    time.sleep(0.02)
+                    continue
+                return True
+        process.kill()  # alive and silent: stopped, say
+        process.wait()
+        return False
 
 
 def _server() -> Path:

@@ -28,12 +28,13 @@ from controller.partial import export_partial
 from controller.reconciler import Reconciler
 from controller.start import check_same_run, start_run
 from controller.summary import SUCCEEDED, is_finished, read_summary
-from neva import queue
+from neva import process, queue
 from neva.errors import ConfigError, NevaError
 from neva.job_file import load_job
 from neva.lease import Leases
 from neva.ledger import Ledger, Manifest, layout
 from neva.ledger.control import Order, Stopped
+from neva.process import private_temporary_files
 from neva.quantization import require_modelopt
 from neva.reasons import Reason
 from neva.settings import settings
@@ -71,7 +72,7 @@ class Runner:
             turn = take_turn(self._ledger.store, self._watch)
             if turn is None:
                 return self._tell_result()
-            with turn:
+            with turn, private_temporary_files("neva-run"):
                 try:
                     return self._run(turn)
                 except TakenOver as taken:
@@ -114,6 +115,9 @@ class Runner:
                 return EXIT_ROWS_FAILED
         with self._stages.measure("answer"):
             self._answer(manifest, turn)
+        # Of workers that were killed and had none after them, who would have done that.
+        for base in (settings().scratch_dir, process.SHARED_MEMORY):
+            process.remove_orphans(base, process.WORKER_FOLDER)
         turn.check()
         finish_run(self._job, self._job_file, self._ledger, manifest, self._stages)
         return self._tell_result()

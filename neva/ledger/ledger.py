@@ -122,11 +122,14 @@ class Ledger:
         """
         attempts = tuple(self._attempts(number))
         return ShardState(
-            committed=self._exists(layout.commit(number)),
+            committed=self.is_committed(number),
             attempts=attempts,
             released=frozenset(n for n in attempts if self._exists(layout.release(number, n))),
             parts={n: refs for n in attempts if (refs := self._parts(number, n))},
         )
+
+    def is_committed(self, number: int) -> bool:
+        return self._exists(layout.commit(number))
 
     def parts_before(self, number: int, attempt: int) -> list[PartRef]:
         """The parts of all earlier attempts, in the order they were written."""
@@ -135,7 +138,7 @@ class Ledger:
     def is_superseded(self, number: int, attempt: int) -> bool:
         """Whether a later attempt exists, or the shard is done."""
         later = layout.claim(number, attempt + 1)
-        return self._exists(layout.commit(number)) or self._exists(later)
+        return self.is_committed(number) or self._exists(later)
 
     def _attempts(self, number: int) -> Iterator[int]:
         return takewhile(lambda n: self._exists(layout.claim(number, n)), count(1))

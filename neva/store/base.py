@@ -168,6 +168,14 @@ class Store(Protocol):
         """Remove the object; no error if there is none."""
         ...
 
+    def tidy(self) -> None:
+        """Remove what writers that were killed left half-written. No object is touched.
+
+        In a bucket nothing is seen of that; parts of large uploads that were never completed are
+        removed by the bucket's own lifecycle rule, if it has one.
+        """
+        ...
+
     def uri_of(self, key: str) -> str:
         """The object's full URI, which `open_object` reads back."""
         ...

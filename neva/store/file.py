@@ -14,7 +14,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -31,7 +31,7 @@ from neva.store.base import (
     check_prefix,
     is_valid_key,
 )
-from neva.store.local import appearing_whole, write_temporary
+from neva.store.local import appearing_whole, remove_temporaries, written_temporary
 
 _MISSING = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
@@ -138,6 +138,9 @@ class FileStore:
             except OSError:  # not empty, or somebody was quicker
                 break
 
+    def tidy(self) -> None:
+        remove_temporaries(self._base)
+
     def _path(self, key: str) -> Path:
         return self._base.joinpath(*check_key(key).split("/"))
 
@@ -163,14 +166,11 @@ class FileStore:
         with self._mapped_errors(key, writing=True):
             if if_absent and target.is_file():  # most losers need not write and sync first
                 raise AlreadyExists(f"{target} exists already")
-            temporary = _write_beside(target, source)
-            try:
+            with _written_beside(target, source) as temporary:
                 if if_absent:
                     _link_or_lose(temporary, target)
                 else:
                     temporary.replace(target)
-            finally:
-                temporary.unlink(missing_ok=True)
             _sync_directory(target.parent)
 
     def _walk(
@@ -246,12 +246,18 @@ class _Section(io.RawIOBase):
         return len(data)
 
 
-def _write_beside(target: Path, source: BinaryIO) -> Path:
+@contextmanager
+def _written_beside(target: Path, source: BinaryIO) -> Iterator[Path]:
+    with ExitStack() as stack:
+        yield _write_beside(target, source, stack)
+
+
+def _write_beside(target: Path, source: BinaryIO, stack: ExitStack) -> Path:
     for _ in range(_MAX_LOST_DIRECTORIES):
         # A delete may remove the emptied directory between any two of these steps.
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            return write_temporary(target.parent, source)
+            return stack.enter_context(written_temporary(target.parent, source))
         except FileNotFoundError:
             continue
         except FileExistsError:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,21 +16,37 @@ from neva.store.base import HIDDEN_NAME_PREFIX, StoreUnavailable
 _COPY_BUFFER_BYTES = 1 << 20
 
 
-def write_temporary(directory: Path, source: BinaryIO) -> Path:
-    """Copy a stream to the disk as a hidden file in `directory`; the caller moves it into place."""
+@contextmanager
+def written_temporary(directory: Path, source: BinaryIO) -> Iterator[Path]:
+    """Copy a stream to the disk as a hidden file in `directory`, to be moved into place.
+
+    What is not moved is deleted at the end. The file is locked until then: one that is not has
+    lost its writer, see `remove_temporaries`.
+    """
     descriptor, name = tempfile.mkstemp(prefix=HIDDEN_NAME_PREFIX, dir=directory)
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as stream:
+            with suppress(OSError):  # a file system without locks: then nothing is ever removed
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # mkstemp's 0600 would hide outputs from the people who asked for them.
             os.fchmod(descriptor, 0o666 & ~_UMASK)
             shutil.copyfileobj(source, stream, _COPY_BUFFER_BYTES)
             stream.flush()
             os.fsync(descriptor)
-    except BaseException:
+            yield temporary
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
-    return temporary
+
+
+def remove_temporaries(base: Path) -> None:
+    """Delete the hidden files that killed writers left anywhere below `base`."""
+    for folder, _, names in os.walk(base):
+        for name in names:
+            if name.startswith(HIDDEN_NAME_PREFIX):
+                with suppress(OSError), (Path(folder) / name).open("rb") as stream:
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    Path(stream.name).unlink()
 
 
 @contextmanager

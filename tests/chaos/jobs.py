@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from demo.clips import write_clips
-from tests.chaos.stub_rank import COMPUTED_VARIABLE, ROW_SECONDS_VARIABLE
-from tests.chaos.worker import SHARED_MEMORY_VARIABLE
+from tests.chaos import variables
 from tests.support.jobs import JobFolder
 
 REPOSITORY = Path(__file__).parents[2]
-MARK = "NEVA_CHAOS_MARK"  # in the environment of each of a run's processes: its folder
 _ATTEMPT = re.compile(rb',"attempt":\d+')
 
 
@@ -55,13 +53,13 @@ class JobKind:
             "PYTHONPATH": str(REPOSITORY),
             "PYTHONFAULTHANDLER": "1",
             "TMPDIR": str(folder / "t"),
-            MARK: str(folder),
-            SHARED_MEMORY_VARIABLE: str(folder / "shm"),
-            COMPUTED_VARIABLE: str(folder / "computed"),
+            variables.MARK: str(folder),
+            variables.SHARED_MEMORY: str(folder / "shm"),
+            variables.COMPUTED: str(folder / "computed"),
             **settings,
         }
         if self.row_s is not None:
-            environment[ROW_SECONDS_VARIABLE] = str(self.row_s)
+            environment[variables.ROW_SECONDS] = str(self.row_s)
         job = JobFolder(
             folder,
             tensor_parallel_size=self.tensor_parallel_size,

@@ -20,6 +20,7 @@ import zmq
 
 from neva.process import die_with_parent
 from neva.reasons import Reason
+from tests.chaos import variables
 from worker.engine.launch import RankConfig, read_rank_config
 from worker.engine.protocol import (
     EngineStatus,
@@ -36,8 +37,6 @@ from worker.engine.protocol import (
     encode,
 )
 
-COMPUTED_VARIABLE = "NEVA_CHAOS_COMPUTED"
-ROW_SECONDS_VARIABLE = "NEVA_CHAOS_ROW_S"
 _POLL_MS = 10
 _FIRST_WORD, _NUM_WORDS = 10, 400  # ids of the demo model's tokenizer that are words
 _ONE_IN_FAILS = 23
@@ -58,9 +57,9 @@ class Stub:
 
     def __init__(self, config: RankConfig) -> None:
         self._config = config
-        self._row_s = float(os.environ[ROW_SECONDS_VARIABLE])
+        self._row_s = float(os.environ[variables.ROW_SECONDS])
         self._computed = os.open(
-            os.environ[COMPUTED_VARIABLE], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600
+            os.environ[variables.COMPUTED], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600
         )
         self._held: dict[tuple[bytes, str], GenerateRequest] = {}  # by client and request id
         self._due: list[tuple[float, bytes, str]] = []

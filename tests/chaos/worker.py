@@ -9,15 +9,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import worker.supervisor
-from tests.chaos.stub_rank import ROW_SECONDS_VARIABLE
+import neva.process
+from tests.chaos import variables
 from worker.cli import app
 from worker.engine.launch import EngineProcesses
 
-SHARED_MEMORY_VARIABLE = "NEVA_CHAOS_SHM"
-
 if __name__ == "__main__":
-    worker.supervisor._SHARED_MEMORY = Path(os.environ[SHARED_MEMORY_VARIABLE])
-    if ROW_SECONDS_VARIABLE in os.environ:
+    neva.process.SHARED_MEMORY = Path(os.environ[variables.SHARED_MEMORY])
+    if variables.ROW_SECONDS in os.environ:
         EngineProcesses.rank_module = "tests.chaos.stub_rank"
     app(prog_name="worker")

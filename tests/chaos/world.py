@@ -19,7 +19,7 @@ from typing import Protocol
 import redis
 
 from controller.local import broker as local_broker
-from tests.chaos.jobs import MARK
+from tests.chaos import variables
 from tests.chaos.roles import Role, members
 from tests.support.jobs import JobFolder
 from tests.support.processes import Process, descendants
@@ -77,7 +77,7 @@ class LocalWorld:
         return [] if self._process is None else members(role, self._process.pid)
 
     def redis_url(self) -> str | None:
-        sockets = list(self.job.folder.glob("t/neva-broker-*/valkey.sock"))
+        sockets = list(self.job.folder.glob("t/neva-run-*/neva-broker-*/valkey.sock"))
         return f"unix://{sockets[-1]}" if sockets else None
 
     def restart_finished(self) -> int:
@@ -219,7 +219,7 @@ class ClusterWorld:
 
 def left_behind(job: JobFolder) -> list[str]:
     """What is still there of a run that has ended: processes, scratch files, shared memory."""
-    mark = f"{MARK}={job.folder}\0".encode()
+    mark = f"{variables.MARK}={job.folder}\0".encode()
     found = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdecimal() and int(folder.name) != os.getpid():
@@ -273,4 +273,4 @@ def _is_of(process: Process, folder: Path) -> bool:
         environ = Path(f"/proc/{process.pid}/environ").read_bytes()
     except OSError:
         return False
-    return f"{MARK}={folder}\0".encode() in environ + b"\0"
+    return f"{variables.MARK}={folder}\0".encode() in environ + b"\0"

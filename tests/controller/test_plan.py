@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.plan import Observed, shards_to_enqueue
+from controller.plan import Observed, shards_left, shards_to_enqueue
 
 GRACE_S = 5.0
 
@@ -13,8 +15,11 @@ def seen(
     leased: set[int] | None = None,
     enqueued_at_s: dict[int, float] | None = None,
     waiting_at_s: float = 0.0,
+    expires_at_s: dict[int, float] | None = None,
 ) -> Observed:
-    return Observed(100.0, open_shards, leased or set(), enqueued_at_s or {}, waiting_at_s)
+    return Observed(
+        100.0, open_shards, leased or set(), enqueued_at_s or {}, waiting_at_s, expires_at_s or {}
+    )
 
 
 def test_every_shard_is_enqueued_once_at_the_start() -> None:
@@ -41,17 +46,42 @@ def test_nothing_counts_as_lost_while_messages_wait_or_have_just_left() -> None:
         assert shards_to_enqueue(just_left, GRACE_S) == []
 
 
+def test_a_shard_whose_lease_ran_out_goes_before_all_that_waits() -> None:
+    killed = seen({7, 8}, set(), {7: 50.0, 8: 50.0}, waiting_at_s=100.0, expires_at_s={7: 99.9})
+    assert shards_left(killed) == [7]
+    assert shards_to_enqueue(killed, GRACE_S) == [], "not a second time"
+
+
+def test_a_lease_that_is_gone_before_its_time_is_waited_for() -> None:
+    given_back = seen({7}, set(), {7: 50.0}, expires_at_s={7: 100.1})
+    assert shards_left(given_back) == []
+    assert shards_to_enqueue(given_back, GRACE_S) == []
+
+
+def test_nothing_is_left_that_is_at_work_done_or_has_not_been_begun() -> None:
+    assert shards_left(seen({7}, {7}, {7: 50.0}, expires_at_s={7: 99.0})) == []
+    assert shards_left(seen(set(), set(), {7: 50.0}, expires_at_s={7: 99.0})) == []
+    assert shards_left(seen({7}, set(), {7: 50.0})) == []
+
+
 @given(
     open_shards=st.sets(st.integers(0, 9)),
     leased=st.sets(st.integers(0, 9)),
     enqueued_at_s=st.dictionaries(st.integers(0, 9), st.floats(0, 100)),
     waiting_at_s=st.floats(0, 100),
+    expires_at_s=st.dictionaries(st.integers(0, 9), st.floats(95, 105)),
 )
-def test_committed_shards_are_never_enqueued_and_lost_ones_always_in_the_end(
-    open_shards: set[int], leased: set[int], enqueued_at_s: dict[int, float], waiting_at_s: float
+def test_committed_shards_are_never_enqueued_and_lost_ones_always_in_the_end_and_none_twice(
+    open_shards: set[int],
+    leased: set[int],
+    enqueued_at_s: dict[int, float],
+    waiting_at_s: float,
+    expires_at_s: dict[int, float],
 ) -> None:
-    observed = seen(open_shards, leased, enqueued_at_s, waiting_at_s)
-    chosen = shards_to_enqueue(observed, GRACE_S)
-    assert set(chosen) <= open_shards
-    later = Observed(observed.now_s + GRACE_S, open_shards, leased, enqueued_at_s, waiting_at_s)
-    assert set(shards_to_enqueue(later, GRACE_S)) >= open_shards - leased
+    observed = seen(open_shards, leased, enqueued_at_s, waiting_at_s, expires_at_s)
+    later = replace(observed, now_s=observed.now_s + GRACE_S)
+    for look in (observed, later):
+        first, last = shards_left(look), shards_to_enqueue(look, GRACE_S)
+        assert set(first) | set(last) <= open_shards - leased
+        assert not set(first) & set(last)
+    assert {*shards_left(later), *shards_to_enqueue(later, GRACE_S)} == open_shards - leased

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,7 +57,16 @@ class Bench:
 
     def take_all(self) -> None:
         """Workers take every message, and die before they do anything."""
-        self.client.delete(queue.queue_name(RUN))
+        queue.purge(self.client, RUN)
+
+    def pop(self) -> int:
+        """A worker takes the next message; its shard."""
+        with self.app.connection_for_read() as connection:
+            name = queue.queue_name(RUN)
+            message = connection.SimpleQueue(self.app.amqp.queues[name]).get(timeout=5)
+            shard = int(message.payload[1]["shard"])
+            message.ack()
+        return shard
 
     def commit(self, shard: int, failed: int = 0) -> None:
         rows = [
@@ -166,3 +176,57 @@ def test_a_commit_that_can_not_be_read_yet_is_counted_later(
         bench.reconciler.step()
     progress = bench.reconciler.step()
     assert (progress.num_shards_done, progress.num_failed) == (1, 2)
+
+
+def test_a_killed_workers_shard_goes_before_the_hundreds_that_wait(bench: Bench) -> None:
+    bench.leases = Leases(bench.client, RUN, ttl_s=0.05)
+    bench.reconciler.step()
+    taken = bench.pop()
+    bench.leases.beat(taken, Lease(1, 1, 0))
+    bench.reconciler.step()
+    assert bench.num_messages() == 2
+    time.sleep(0.06)
+    bench.now_s += 0.06
+    bench.reconciler.step()
+    bench.reconciler.step()
+    assert bench.num_messages() == 3, "one more, not one a look"
+    assert bench.pop() == taken
+
+
+def test_a_shard_given_back_is_sent_again_when_its_lease_would_have_run_out(bench: Bench) -> None:
+    bench.reconciler.step()
+    taken = bench.pop()
+    bench.leases.beat(taken, Lease(1, 1, 0))
+    bench.reconciler.step()
+    bench.leases.release(taken, 1)
+    bench.now_s += 29
+    bench.reconciler.step()
+    assert bench.num_messages() == 2
+    bench.now_s += 2
+    bench.reconciler.step()
+    assert bench.num_messages() == 3
+
+
+def test_a_commit_that_no_listing_has_shown_yet_is_not_done_again(bench: Bench) -> None:
+    bench.reconciler.step()
+    taken = bench.pop()
+    bench.leases.beat(taken, Lease(1, 1, 0))
+    bench.reconciler.step()
+    bench.commit(taken)
+    bench.leases.release(taken, 1)
+    bench.reconciler._next_listing_s = float("inf")
+    bench.now_s += 31
+    assert bench.reconciler.step().num_shards_done == 1
+    assert bench.num_messages() == 2
+
+
+def test_a_second_controller_sends_no_second_message_for_what_waits_or_is_at_work(
+    bench: Bench,
+) -> None:
+    bench.reconciler.step()
+    bench.leases.beat(bench.pop(), Lease(1, 1, 0))
+    second = bench.new_reconciler()
+    for _ in range(3):
+        second.step()
+        bench.now_s += GRACE_S
+    assert bench.num_messages() == 2

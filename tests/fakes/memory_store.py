@@ -81,5 +81,8 @@ class MemoryStore:
     def now_s(self) -> float | None:
         return None
 
+    def tidy(self) -> None:
+        pass
+
     def uri_of(self, key: str) -> str:
         return self._base_uri + key

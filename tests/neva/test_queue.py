@@ -17,11 +17,34 @@ def test_a_message_holds_ids_only_as_json(broker_url: str, redis_client: redis.R
     with queue.make_app(broker_url, "run1") as app:
         queue.send(app, queue.ShardMessage("run1", 12))
     assert queue.depth(redis_client, "run1") == queue.QueueDepth(ready=1, unacked=0)
-    (raw,) = redis_client.lrange(queue.queue_name("run1"), 0, -1)
+    (raw,) = redis_client.lrange(queue.queue_name("run1") + "\x06\x169", 0, -1)
     message = orjson.loads(raw)
     assert message["content-type"] == "application/json"
     args, kwargs, _ = orjson.loads(base64.b64decode(message["body"]))
     assert (args, kwargs) == ([], {"run": "run1", "shard": 12})
+
+
+def test_what_is_sent_first_is_read_before_all_that_waits(
+    broker_url: str, redis_client: redis.Redis
+) -> None:
+    with queue.make_app(broker_url, "run1") as app:
+        for shard in range(3):
+            queue.send(app, queue.ShardMessage("run1", shard))
+        queue.send(app, queue.ShardMessage("run1", 7), first=True)
+        assert queue.waiting_shards(redis_client, "run1") == {0, 1, 2, 7}
+        assert queue.depth(redis_client, "run1").ready == 4
+        got: list[int] = []
+        with app.connection_for_read() as connection:
+            consumer = app.amqp.TaskConsumer(
+                connection.default_channel, callbacks=[lambda body, _: got.append(body[1]["shard"])]
+            )
+            with consumer:
+                while len(got) < 4:
+                    connection.drain_events(timeout=5)
+    assert got == [7, 0, 1, 2]
+    queue.purge(redis_client, "run1")
+    assert queue.waiting_shards(redis_client, "run1") == set()
+    assert queue.depth(redis_client, "run1") == queue.QueueDepth(ready=0, unacked=0)
 
 
 def test_prolonging_never_revives_an_acknowledged_message(redis_client: redis.Redis) -> None:

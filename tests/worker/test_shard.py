@@ -398,3 +398,32 @@ def test_a_message_with_an_unreadable_input_names_the_file(bench: Bench, store: 
     store.put(layout.shard_input(0), b"junk\n")
     with pytest.raises(NevaError, match=r"shards/00000/input\.jsonl"):
         bench.run(FakeAnswerer())
+
+
+def test_a_worker_stopped_beyond_its_lease_writes_nothing_more_when_it_goes_on(
+    bench: Bench,
+) -> None:
+    """Its shard's thread may be first to go on, before any heartbeat could learn of the loss."""
+    bench.leases = Leases(bench.client, "run", ttl_s=0.05)
+    bench.settings = Settings(flush_rows=1, heartbeat_s=60)  # no beat in between
+    late = FakeAnswerer()
+
+    def stop(row: ShardRow) -> None:
+        if row.row_id == "2":
+            time.sleep(0.1)  # the lease runs out, and another worker finishes the shard
+            late.before = lambda row: None
+            assert bench.run(FakeAnswerer()) is Outcome.COMMITTED
+
+    late.before = stop
+    assert bench.run(late) is Outcome.LOST
+    assert late.asked == ["0", "1", "2"]
+    state = bench.ledger.shard_state(0)
+    assert [len(state.parts[attempt]) for attempt in (1, 2)] == [2, 4]
+    assert bench.answers() == [("0", 1), ("1", 1)] + [(str(n), 2) for n in range(2, 6)]
+
+
+def test_a_broker_that_is_away_beyond_the_lease_stops_nobody(bench: Bench) -> None:
+    bench.leases = Leases(bench.client, "run", ttl_s=0.05)
+    bench.settings = Settings(flush_rows=1, heartbeat_s=60)
+    assert bench.run(FakeAnswerer(lambda row: time.sleep(0.06))) is Outcome.COMMITTED
+    assert bench.answers() == [(str(n), 1) for n in range(6)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from neva.store import (
 )
 from neva.store.base import HIDDEN_NAME_PREFIX
 from neva.store.file import FileStore
+from neva.store.local import written_temporary
 
 _IS_ROOT = os.geteuid() == 0
 
@@ -30,16 +32,19 @@ def test_a_writer_killed_in_the_middle_leaves_nothing_to_see(tmp_path: Path) -> 
     script = (
         "import io, os, sys\n"
         "from pathlib import Path\n"
-        "from neva.store.local import write_temporary\n"
+        "from neva.store.local import written_temporary\n"
         "class Dying(io.RawIOBase):\n"
         "    def read(self, n=-1):\n"
         "        os.kill(os.getpid(), 9)\n"
-        "write_temporary(Path(sys.argv[1]), Dying())\n"
+        "with written_temporary(Path(sys.argv[1]), Dying()): pass\n"
     )
     killed = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)
     assert killed.returncode == -9
     assert [path.name.startswith(HIDDEN_NAME_PREFIX) for path in tmp_path.iterdir()] == [True]
     assert list(FileStore(tmp_path).list()) == []
+    with written_temporary(tmp_path, io.BytesIO(b"at work")) as living:
+        FileStore(tmp_path).tidy()
+        assert list(tmp_path.iterdir()) == [living], "only what the dead left"
 
 
 def test_a_failed_put_leaves_the_old_content_and_no_litter(
