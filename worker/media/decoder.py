@@ -104,7 +104,7 @@ class DecoderProcess:
     def _start(self) -> subprocess.Popen[bytes]:
         environment = {key: os.environ[key] for key in _ENVIRONMENT if key in os.environ}
         process = subprocess.Popen(
-            [sys.executable, "-m", "worker.media.decoder_main"],
+            [sys.executable, "-m", "worker.media.decoder_main", str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,

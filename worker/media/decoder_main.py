@@ -1,4 +1,4 @@
-"""`python -m worker.media.decoder_main`: reads media files, one after the other, until stdin ends.
+"""`python -m worker.media.decoder_main PARENT`: reads media files in turn, until stdin ends.
 
 The only place where the bytes of a user's media are looked at. It holds no credentials (`Decoder`
 starts it with a bare environment), its memory is limited, and it may be killed at any moment: a
@@ -58,7 +58,7 @@ def answer(ask: wire.Ask, setup: DecoderSetup) -> bytes:
 
 
 def main() -> None:
-    die_with_parent()
+    die_with_parent(int(sys.argv[1]))
     configure_logging()
     asks = os.fdopen(os.dup(0), "rb")
     answers = os.fdopen(os.dup(1), "wb")
