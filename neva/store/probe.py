@@ -1,12 +1,15 @@
 """Asks a store, before a job relies on it, whether it can decide a race.
 
-Every commit is one conditional PUT. Some S3 look-alikes ignore If-None-Match, and on those two
-workers could both believe they committed: such a store is refused, with the probe named.
+Every commit is one conditional PUT. Some S3 look-alikes ignore If-None-Match, some look first and
+write then, so that of writers at the same time several win; on those two workers could both believe
+they committed. Such a store is refused, with the probe named.
 """
 
 from __future__ import annotations
 
 import secrets
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
@@ -15,48 +18,74 @@ from neva.reasons import Reason
 from neva.store.base import AlreadyExists, Store, StoreDenied, StoreError, put_if_absent_or_same
 
 PROBE_PREFIX = ".neva-probe/"
+_NUM_RACERS = 8
+_NUM_RACES = 3
 
 _log = structlog.get_logger(__name__)
 
 
 def probe_conditional_put(store: Store) -> None:
-    """Check that the store is writable and that a second conditional put loses.
+    """Check that the store is writable, and that a conditional put has exactly one winner.
 
-    Writes one small object under `.neva-probe/`, tries to write it again, and deletes it.
+    Writes small objects under `.neva-probe/`: one that a second put must not replace, then some
+    that several puts race for. Deletes them.
 
     Raises:
         ConfigError: reason `UNSUPPORTED_STORE` when conditional puts can't be trusted.
         StoreDenied, BucketNotFound, StoreUnavailable, StoreError: it can't be written at all.
     """
-    key = f"{PROBE_PREFIX}{secrets.token_hex(8)}"
+    name = f"{PROBE_PREFIX}{secrets.token_hex(8)}"
+    races = [f"{name}-{number}" for number in range(_NUM_RACES)]
+    try:
+        problem = _second_put(store, name)
+        for key in races:
+            problem = problem or _race(store, key)
+    finally:
+        for key in (name, *races):
+            _clean_up(store, key)
+    if problem is not None:
+        raise _refusal(store, name, problem)
+
+
+def _second_put(store: Store, key: str) -> str | None:
+    """What is wrong with the store's answers to two puts in turn, or None."""
     first, second = b"first " + key.encode(), b"second " + key.encode()
     try:
         put_if_absent_or_same(store, key, first)
     except StoreError as error:
         if error.reason is Reason.UNSUPPORTED_STORE:
-            raise _refusal(store, key, error.message) from error
+            return error.message
         raise type(error)(f"{store.base_uri} can't be written: {error.message}") from error
     try:
-        problem = _second_put(store, key, second)
-        if problem is None and store.get(key) != first:
-            problem = "a conditional PUT that was refused changed the object all the same"
-    finally:
-        _clean_up(store, key)
-    if problem is not None:
-        raise _refusal(store, key, problem)
-
-
-def _second_put(store: Store, key: str, data: bytes) -> str | None:
-    """What is wrong with the store's answer, or None."""
-    try:
-        store.put(key, data, if_absent=True)
+        store.put(key, second, if_absent=True)
     except AlreadyExists:
+        if store.get(key) != first:
+            return "a conditional PUT that was refused changed the object all the same"
         return None
     except StoreError as error:
-        if error.reason is Reason.UNSUPPORTED_STORE:
-            return error.message
-        raise
+        if error.retryable or isinstance(error, StoreDenied):
+            raise
+        return f"it answers a conditional PUT that must lose in its own way: {error.message}"
     return "a second PUT with If-None-Match: * replaced the first instead of failing"
+
+
+def _race(store: Store, key: str) -> str | None:
+    """What is wrong with the outcome of several puts at once, or None."""
+    start = threading.Barrier(_NUM_RACERS)
+
+    def wins(number: int) -> bool:
+        start.wait()
+        try:
+            put_if_absent_or_same(store, key, b"%d " % number + key.encode())
+        except AlreadyExists:
+            return False
+        return True
+
+    with ThreadPoolExecutor(_NUM_RACERS) as pool:
+        num_winners = sum(pool.map(wins, range(_NUM_RACERS)))
+    if num_winners == 1:
+        return None
+    return f"of {_NUM_RACERS} conditional PUTs at the same time {num_winners} won instead of one"
 
 
 def _refusal(store: Store, key: str, problem: str) -> ConfigError:

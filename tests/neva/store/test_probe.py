@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from neva.errors import ConfigError
 from neva.reasons import Reason
 from neva.store import (
+    AlreadyExists,
     BucketNotFound,
     Store,
     StoreDenied,
@@ -16,6 +18,7 @@ from neva.store import (
     probe_conditional_put,
 )
 from neva.store.file import FileStore
+from tests.fakes.memory_store import MemoryStore
 from tests.support.s3_proxy import Fault, S3Proxy
 
 
@@ -46,6 +49,72 @@ def test_a_store_that_can_not_is_refused(
     assert proxied_store.base_uri in caught.value.message
     assert ".neva-probe/" in caught.value.message
     assert list(proxied_store.list()) == []
+
+
+class LooksFirst(MemoryStore):
+    """Looks whether the object is there, and writes a little later."""
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> str:
+        if if_absent and self.get_or_none(key) is not None:
+            raise AlreadyExists(key)
+        time.sleep(0.01)
+        return super().put(key, data)
+
+
+class AnswersNotModified(MemoryStore):
+    """Decides as it should, and answers 304 instead of 412."""
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> str:
+        try:
+            return super().put(key, data, if_absent=if_absent)
+        except AlreadyExists:
+            raise StoreError("304 Not Modified") from None
+
+
+class SaysNoAndWrites(MemoryStore):
+    """Answers 412 after it has written."""
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> str:
+        was_there = key in self.objects
+        etag = super().put(key, data)
+        if if_absent and was_there:
+            raise AlreadyExists(key)
+        return etag
+
+
+@pytest.mark.parametrize(
+    ("store", "words"),
+    [
+        (LooksFirst(), "PUTs at the same time [2-8] won instead of one"),
+        (AnswersNotModified(), "in its own way: 304"),
+        (SaysNoAndWrites(), "changed the object all the same"),
+    ],
+)
+def test_a_store_that_decides_otherwise_is_refused(store: MemoryStore, words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as caught:
+        probe_conditional_put(store)
+    assert caught.value.reason is Reason.UNSUPPORTED_STORE
+    assert store.objects == {}
+
+
+def test_an_answer_304_to_a_conditional_put_is_an_error_and_no_loss(
+    proxied_store: Store, proxy: S3Proxy
+) -> None:
+    proxied_store.put("a", b"theirs")
+    proxy.faults = [Fault("PUT", status=304)]
+    with pytest.raises(StoreError, match="304") as caught:
+        proxied_store.put("a", b"mine", if_absent=True)
+    assert not isinstance(caught.value, AlreadyExists)
+
+
+def test_an_overload_during_the_probe_is_no_refusal(
+    proxied_store: Store, proxy: S3Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    store = open_store(proxied_store.base_uri)
+    proxy.faults = [Fault("PUT", path="-0", times=9, status=503, code="SlowDown")]
+    with pytest.raises(StoreUnavailable):
+        probe_conditional_put(store)
 
 
 @pytest.mark.parametrize(
