@@ -145,27 +145,35 @@ class Service:
     # Threads
 
     def _elect(self, on_end: Callable[[], None]) -> None:
-        while not self._stopping.is_set():
-            leading = self._elector is None or self._elector.step()
-            if leading and not self._leading.is_set():
-                log.info("leading")
-                self._leading.set()
-                for number in range(NUM_THREADS):
-                    name = f"reconcile-{number}"
-                    threading.Thread(target=self._engine.serve, name=name, daemon=True).start()
-                for number in range(NUM_DROP_THREADS):
-                    name = f"drops-{number}"
-                    threading.Thread(target=self._drops.serve, name=name, daemon=True).start()
-            elif not leading and self._leading.is_set():
+        """Get and keep the Lease. Whatever ends this, an error too, ends the acting with it."""
+        if self._elector is None:
+            self._lead()
+            return
+        try:
+            while not self._stopping.is_set():
+                leading = self._elector.step()
+                if leading and not self._leading.is_set():
+                    self._lead()
+                elif not leading and self._leading.is_set():
+                    return
+                self._stopping.wait(RETRY_S)
+        finally:
+            if not self._stopping.is_set():
                 log.error("the lease is lost")
                 self._lost = True
                 self._queue.close()
                 self._drops.close()
                 on_end()
-                return
-            if self._elector is None:
-                return
-            self._stopping.wait(RETRY_S)
+
+    def _lead(self) -> None:
+        log.info("leading")
+        self._leading.set()
+        for number in range(NUM_THREADS):
+            name = f"reconcile-{number}"
+            threading.Thread(target=self._engine.serve, name=name, daemon=True).start()
+        for number in range(NUM_DROP_THREADS):
+            name = f"drops-{number}"
+            threading.Thread(target=self._drops.serve, name=name, daemon=True).start()
 
     def _resync(self) -> None:
         while not self._stopping.wait(RESYNC_S):

@@ -5,8 +5,12 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import pytest
+
 from controller.operator.api import ApiError, Json
 from controller.operator.leader import DURATION_S, RENEW_DEADLINE_S, RETRY_S, Elector
+from controller.operator.service import Service
+from tests.controller.operator.played import CONFIG, PlayedRuns, Truth
 
 
 class LeaseServer:
@@ -111,3 +115,18 @@ def test_the_clock_of_another_machine_does_not_matter() -> None:
     spec = {**both.server.lease["spec"], "renewTime": "1999-01-01T00:00:00.000000Z"}
     both.server._store({**both.server.lease, "spec": spec})
     assert not both.after(0, 1), "only its own watching counts"
+
+
+def test_an_election_that_breaks_down_ends_the_acting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the Lease would run out unseen, and two operators act."""
+    api: Any = LeaseServer()
+    service = Service(CONFIG, api, PlayedRuns(Truth(), lambda: 0.0))
+    steps = iter([True])
+    monkeypatch.setattr(Elector, "step", lambda elector: next(steps))
+    monkeypatch.setattr("controller.operator.service.RETRY_S", 0.0)
+    ended = list[str]()
+    with pytest.raises(StopIteration):
+        service._elect(lambda: ended.append("told"))
+    assert ended == ["told"]
+    assert service._lost
+    assert service._queue._closed
