@@ -1,6 +1,7 @@
 """A master, a replica and a Sentinel for tests: real servers, from the embedded broker's binary.
 
-The servers and the Sentinel ask for different passwords, as a URL must be able to tell apart.
+The servers and the Sentinel ask for different passwords, as a URL must be able to tell apart. Who
+comes by the URL is a user with the rights of the chart's README.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from neva.tethered import tethered
 
 MASTER_NAME = "neva-queue"
 PASSWORD = "server p@ss/word"
+_USER = 'user neva on ">user p@ss/word" ~* &* +@all -@dangerous'
 SENTINEL_PASSWORD = "sentinel&word"
 _DOWN_AFTER_MS = 500
 START_S = 20.0
@@ -39,7 +41,7 @@ class SentinelSet:
         """Of database 1; the first Sentinel it names is not there."""
         hosts = f"127.0.0.1:{self._ports['nobody']},127.0.0.1:{self._ports['sentinel']}"
         return (
-            f"redis+sentinel://:server%20p%40ss%2Fword@{hosts}/{MASTER_NAME}/1"
+            f"redis+sentinel://neva:user%20p%40ss%2Fword@{hosts}/{MASTER_NAME}/1"
             "?sentinel_password=sentinel%26word"
         )
 
@@ -57,7 +59,7 @@ class SentinelSet:
     def __enter__(self) -> Self:
         port = self._ports
         config = f'requirepass "{PASSWORD}"\nmasterauth "{PASSWORD}"\nsave ""\n'
-        config += "repl-diskless-sync-delay 0\n"
+        config += f"repl-diskless-sync-delay 0\n{_USER}\n"
         self._start("master", config)
         self._start("replica", f"{config}replicaof 127.0.0.1 {port['master']}\n")
         with self.server("master") as master, self.server("replica") as replica:
