@@ -26,7 +26,6 @@ from worker.media.containers import demuxer_of
 from worker.media.decode import decord_is_installed
 from worker.media.limits import MediaLimits
 from worker.media.preprocess import ClipPreprocessor
-from worker.media.video_index import index_video
 
 PREPROCESS = ClipPreprocessor(32, (32, 32), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 DECODERS: tuple[Decoder, ...] = ("auto", "pyav", *(["decord"] if decord_is_installed() else []))  # type: ignore[assignment]
@@ -125,16 +124,9 @@ def test_a_movie_that_refers_to_another_file_does_not_get_it(
         read(path, decoder)
 
 
-def test_ffmpeg_opens_nothing_but_the_given_bytes(tmp_path: Path, secret: Path) -> None:
-    """Every descriptor that reading takes is the file's own."""
-    before = set(os.listdir("/proc/self/fd"))
-    index_video(secret, MediaLimits())
-    assert set(os.listdir("/proc/self/fd")) == before
-
-
 @pytest.mark.parametrize(
     "name",
-    ["concat:{0}|{0}", "file:{0}", "subfile,,start,0,end,99,,:{0}", "cache:{0}", "-", "{0}#"],
+    ["concat:{0}|{0}", "file:{0}", "subfile,,start,0,end,9,,:{0}", "cache:{0}", "-", "{0}#"],
 )
 def test_a_name_is_never_a_protocol(tmp_path: Path, secret: Path, name: str) -> None:
     """Even if such a name got as far as a decoder: it is a path, and no such file exists."""
