@@ -11,16 +11,17 @@ import pytest
 from helm_python import Config, HelmError
 
 from tests.cluster.lab import CHART, CRDS, RELEASE, Lab, demo_manifests, release_values
+from tests.kube.fixtures import KUBECONFIG, flat_kubeconfig
 
 KEEP = "NEVA_KEEP_NAMESPACE"
 
 
 @pytest.fixture(scope="module")
-def kubeconfig() -> Path:
-    found = os.environ.get("KUBECONFIG")
-    if not found:
+def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One file, whatever list of files KUBECONFIG is."""
+    if not os.environ.get(KUBECONFIG):
         pytest.fail("KUBECONFIG is not set: these tests need a cluster whose nodes run pods")
-    return Path(found)
+    return flat_kubeconfig(tmp_path_factory.mktemp("kubeconfig"))
 
 
 @pytest.fixture(scope="module")
