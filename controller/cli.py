@@ -48,6 +48,7 @@ _COMMANDS = {
         _LazyCommand(
             "cancel", "controller.orders_cli", "cancel_app", "End a run; finished rows stay."
         ),
+        _LazyCommand("retry", "controller.retry.cli", "retry_app", "Ask failed rows again."),
         _LazyCommand("operator", "controller.operator.cli", "app", "Run jobs of a cluster."),
         _LazyCommand(
             "nightly", "controller.nightly.cli", "app", "Run a job once per date, on a cluster."

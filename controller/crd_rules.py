@@ -133,8 +133,10 @@ def _videos_only(at: str, key: str, or_else: str, allowed: str) -> Rule:
     )
 
 
+_FROZEN = ("model", "input", "media", "inference", "output", "retryOf")
+
 VIDEO_NEVA_JOB_RULES = [
-    *(_frozen_once_started(block) for block in ("model", "input", "media", "inference", "output")),
+    *(_frozen_once_started(block) for block in _FROZEN),
     *_job_parts("spec"),
     Rule(
         at="spec",
@@ -143,6 +145,13 @@ VIDEO_NEVA_JOB_RULES = [
         "(has(self.inference) && has(self.inference.media_base_path))",
         message="missing: the records' media names are relative to it",
         reason="FieldValueRequired",
+    ),
+    Rule(
+        at="spec",
+        field="retryOf",
+        expression="!has(self.retryOf) || (self.retryOf != self.output.uri && "
+        "self.retryOf + '/' != self.output.uri && self.retryOf != self.output.uri + '/')",
+        message="must not be output.uri: a finished run never changes",
     ),
 ]
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from controller.exits import EXIT_INVALID, EXIT_OK
 from controller.merge import Merged, merge
+from controller.retry.finish import merge_retry
 from controller.summary import SUCCEEDED, add_judge, rounded, summarize, write_summary
 from neva.errors import ConfigError, NevaError
 from neva.ledger import Ledger, Manifest, layout
@@ -54,7 +55,10 @@ def finish_run(
     """
     store = ledger.store
     with stages.measure("merge"):
-        merged = merge(ledger, manifest)
+        if job.spec.retry_of is None:
+            merged = merge(ledger, manifest)
+        else:
+            merged = merge_retry(ledger, manifest, job.spec.retry_of)
         store.tidy()
     quantization = quantization_record(job.spec.model.quantization, ledger.read_calibration())
     summary = summarize(job, manifest, merged, stages.seconds, quantization)

@@ -99,14 +99,14 @@ def _reject_missing_media(spool: Spool, media: MediaStore, lookups: int) -> None
     bad: list[tuple[str, RowError]] = []
     with ThreadPoolExecutor(lookups, thread_name_prefix="media-lookup") as pool:
         while batch := list(islice(names, lookups * 32)):
-            found = pool.map(lambda name: _problem_of(media, name), batch)
+            found = pool.map(lambda name: media_problem(media, name), batch)
             bad += [(name, error) for name, error in zip(batch, found, strict=True) if error]
     for name, error in bad:
         for row in spool.take_rows_of(name):
             _reject(spool, row, error.reason, error.message)
 
 
-def _problem_of(media: MediaStore, name: str) -> RowError | None:
+def media_problem(media: MediaStore, name: str) -> RowError | None:
     """Why one media can't be used; store errors that may pass go through."""
     try:
         if media.head(name) is not None:

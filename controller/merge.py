@@ -32,8 +32,11 @@ class Merged:
         return sum(self.failed_by_reason.values())
 
 
-def merge(ledger: Ledger, manifest: Manifest) -> Merged:
+def merge(ledger: Ledger, manifest: Manifest, outputs: str = layout.OUTPUTS) -> Merged:
     """Write both files.
+
+    Args:
+        outputs: key of the answers; a retry's own are only a part of its outputs.
 
     Raises:
         LedgerCorrupt: a shard is not committed whole, or the rows aren't the manifest's.
@@ -50,13 +53,24 @@ def merge(ledger: Ledger, manifest: Manifest) -> Merged:
         num_all = num_answered + spool.num_lines(_FAILED)
         if num_all != manifest.num_rows:
             raise LedgerCorrupt(f"{num_all} rows were merged, the manifest has {manifest.num_rows}")
-        put_lines(ledger.store, layout.OUTPUTS, (line for _, line in spool.lines(_ANSWERED)))
+        put_lines(ledger.store, outputs, (line for _, line in spool.lines(_ANSWERED)))
         put_lines(ledger.store, layout.ERRORS, (line for _, line in spool.lines(_FAILED)))
     return Merged(num_answered, dict(sorted(reasons.items())))
 
 
 def _finished_rows(ledger: Ledger, manifest: Manifest) -> Iterator[FinishedRow]:
     """Every row of the run, refused ones first."""
+    yield from rejected_rows(ledger, manifest)
+    for plan in manifest.shards:
+        yield from ledger.committed_rows(plan)
+
+
+def rejected_rows(ledger: Ledger, manifest: Manifest) -> Iterator[FinishedRow]:
+    """Rows that were refused before any worker started.
+
+    Raises:
+        LedgerCorrupt: at the end, when they are not those that the manifest fixed.
+    """
     digest = hashlib.sha256()
     with ledger.store.open_read(layout.REJECTED) as stream:
         for line in stream:
@@ -64,8 +78,6 @@ def _finished_rows(ledger: Ledger, manifest: Manifest) -> Iterator[FinishedRow]:
             yield FinishedRow.from_json(line, layout.REJECTED)
     if digest.hexdigest() != manifest.rejected_sha256:
         raise LedgerCorrupt(f"{layout.REJECTED} was overwritten after {layout.MANIFEST} fixed it")
-    for plan in manifest.shards:
-        yield from ledger.committed_rows(plan)
 
 
 def put_lines(store: Store, key: str, lines: Iterable[bytes]) -> str:

@@ -29,7 +29,8 @@ class Progress:
     """How far a run is, in rows; `num_done` counts failed rows, too, and so does `num_failed`.
 
     `trouble` is what made a worker leave a shard within the last minute; `num_leased` shards are
-    being worked on.
+    being worked on. Of a retry these are the rows that it asks; `num_kept` beside them were
+    answered by the run that it retries.
     """
 
     num_rows: int
@@ -39,6 +40,7 @@ class Progress:
     num_shards_done: int
     trouble: Trouble | None = None
     num_leased: int = 0
+    num_kept: int = 0
 
     @property
     def finished(self) -> bool:
@@ -62,6 +64,7 @@ class Reconciler:
         # Not the manifest itself: its digests would fill a controller of many runs.
         self._run_id = manifest.run_id
         self._num_rows, self._num_rejected = manifest.num_rows, manifest.num_rejected
+        self._num_kept = manifest.num_kept
         self._num_shards = len(manifest.shards)
         self._ledger = ledger
         self._client = client
@@ -116,6 +119,7 @@ class Reconciler:
             num_shards_done=self._num_shards - len(self._open),
             trouble=read_trouble(self._client, self._run_id),
             num_leased=len(leases),
+            num_kept=self._num_kept,
         )
 
     def _look_at_queue(self, now_s: float) -> None:

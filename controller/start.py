@@ -10,6 +10,7 @@ import orjson
 
 from controller.intake import REJECTED, prompts_sha256, read_into
 from controller.merge import put_lines
+from controller.retry.start import start_retry
 from controller.split import split
 from controller.spool import Spool
 from neva.errors import ConfigError
@@ -47,6 +48,10 @@ def start_run(job: VideoNevaJob, ledger: Ledger, tell_rejected: TellRejected) ->
     spec = job.spec
     probe_conditional_put(ledger.store)
     _require_files(spec)
+    if spec.retry_of is not None:
+        manifest = start_retry(job, ledger)
+        check_same_run(job, ledger, manifest)
+        return manifest
     parts = find_model(spec.model)
     with small_model_files(parts) as model:
         prompts = RowPrompts(spec, model.profile(), model.tokenizer())
@@ -104,6 +109,8 @@ def check_same_run(job: VideoNevaJob, ledger: Ledger, manifest: Manifest) -> Non
     """
     if manifest.answer_digest != answer_digest(job.spec):
         other = "another model, input or inference block"
+    elif manifest.job["spec"].get("retryOf") != job.spec.retry_of:
+        other = f"another retryOf ({manifest.job['spec'].get('retryOf')})"
     elif prompts_sha256(job.spec) not in (None, manifest.prompts_sha256):
         other = f"other prompts: {job.spec.input.prompts} was changed since"
     else:

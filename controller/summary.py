@@ -31,11 +31,12 @@ def summarize(
         stages_s: wall seconds of this invocation's stages; a run that was interrupted shows those
             of its last part.
     """
-    tolerated = job.spec.failure.tolerates(merged.num_failed, manifest.num_rows)
+    num_rows = manifest.num_rows + manifest.num_kept
+    tolerated = job.spec.failure.tolerates(merged.num_failed, num_rows)
     return {
         "job": job.metadata.name,
         "state": SUCCEEDED if tolerated else FAILED,
-        "rows": manifest.num_rows,
+        "rows": num_rows,
         "answered": merged.num_answered,
         "failed": merged.num_failed,
         "failed_by_reason": merged.failed_by_reason,

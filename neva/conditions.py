@@ -19,7 +19,7 @@ class Phase(StrEnum):
     FINISHING = "Finishing"  # every row is settled: merge, judge, report
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
-    SUSPENDED = "Suspended"  # by spec.suspend; finished rows are kept
+    SUSPENDED = "Suspended"  # by spec.suspend or `neva suspend`; finished rows are kept
 
     @property
     def is_final(self) -> bool:
@@ -63,7 +63,7 @@ class ConditionReason(StrEnum):
     POD_REFUSED = "PodRefused"  # the API server won't have the pod: admission, policy, quota
     STARTING_ENGINE = "StartingEngine"  # the pods run and load the model
     WORKERS_STARTED = "WorkersStarted"  # nothing is waited for any more
-    SUSPENDED = "Suspended"  # by spec.suspend
+    SUSPENDED = "Suspended"  # by spec.suspend, or by an order in the run's ledger
 
     # Running
     ANSWERING = "Answering"  # rows are being answered
@@ -77,6 +77,7 @@ class ConditionReason(StrEnum):
     SUCCEEDED = "Succeeded"
     TOO_MANY_FAILED_ROWS = "TooManyFailedRows"  # more than spec.failure.failOnError
     WORKERS_FAILED = "WorkersFailed"  # no more tries are left for the workers
+    CANCELLED = "Cancelled"  # by an order in the run's ledger
     FINISH_FAILED = "FinishFailed"  # merge, judge or report failed for good
     DEADLINE_EXCEEDED = "DeadlineExceeded"  # spec.activeDeadlineSeconds
     NOT_FINISHED = "NotFinished"

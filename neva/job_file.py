@@ -30,6 +30,7 @@ _URI_FIELDS = (
     "input.mediaBasePath",
     "inference.media_base_path",
     "output.uri",
+    "retryOf",
     "judge.questions",
     "judge.context",
     "judge.rules",

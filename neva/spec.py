@@ -376,6 +376,11 @@ class JobSpec(JobParts):
 
     input: Input = Field(description="What is asked, about which media.")
     output: Output = Field(description="Where everything of the run is written.")
+    retry_of: Uri | None = Field(
+        None,
+        description="output.uri of a finished run: only its failed rows are asked, and output gets "
+        "all its answers with theirs. Model, input and inference must be that run's.",
+    )
 
     @classmethod
     def cross_problems(cls, data: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -384,6 +389,9 @@ class JobSpec(JobParts):
             data, "inference", "media_base_path"
         ):
             yield "input.mediaBasePath", "missing"
+        output, retried = _get(data, "output", "uri"), data.get("retryOf")
+        if output and retried and str(output).rstrip("/") == str(retried).rstrip("/"):
+            yield "retryOf", "must not be output.uri: a finished run never changes"
 
     def cluster_fields(self) -> list[str]:
         """Paths of what is set here and means something on a cluster only, `gpusPerWorker` apart:

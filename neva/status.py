@@ -66,7 +66,8 @@ class VideoNevaJobStatus(CamelModel):
         None,
         description="Where the job is: Pending (not looked at yet), Preparing (store and prompts "
         "are checked), Queued (its workers can't run yet; the condition Queued says why), Running, "
-        "Finishing (merge, judge, report), Succeeded, Failed, Suspended (by spec.suspend).",
+        "Finishing (merge, judge, report), Succeeded, Failed, Suspended (by spec.suspend or "
+        "`neva suspend`).",
     )
     run_id: _Text | None = Field(None, description="The run's name in the ledger and the queue.")
     worker_round: Annotated[int, Field(ge=0, le=MAX_INT32)] | None = Field(

@@ -34,9 +34,11 @@ from controller.operator.telling import SOON_S, Pace, deletions, latest_round, w
 from neva.conditions import ConditionReason as Why
 from neva.conditions import ConditionType as Type
 from neva.conditions import Phase
+from neva.ledger.control import Order
 from neva.reasons import Reason
 from neva.spec import JobSpec
 
+_ORDER_LOOK_S = 5.0  # between two looks at a run that an order suspends
 _PODS_GONE_S = 120.0  # a deleted job does not wait longer for its pods
 _PURGE_S = 600.0  # nor longer for its queue to be emptied
 
@@ -53,7 +55,7 @@ def plan(seen: Observed, pace: Pace) -> Plan:
     if not job.finalized:
         return Plan((SetFinalizer(True),), SOON_S)
     if job.spec.suspend:
-        return _suspend(seen, pace)
+        return _suspend(seen, pace, "by spec.suspend; finished rows are kept")
     return _Course(seen, pace, job.spec).plan()
 
 
@@ -94,15 +96,25 @@ def _refuse(seen: Observed, pace: Pace) -> Plan:
     return with_status(seen, pace, status, [*deletions(seen)], None)
 
 
-def _suspend(seen: Observed, pace: Pace) -> Plan:
+def _suspend(
+    seen: Observed,
+    pace: Pace,
+    words: str,
+    look: tuple[LookAtRun, ...] = (),
+    again_s: float | None = None,
+) -> Plan:
+    """
+    Args:
+        look, again_s: how the end of the suspension is noticed, where the spec does not tell.
+    """
     says = [
-        Say(Type.QUEUED, False, Why.SUSPENDED, "by spec.suspend; finished rows are kept"),
+        Say(Type.QUEUED, False, Why.SUSPENDED, words),
         Say(Type.RUNNING, False, Why.SUSPENDED),
         Say(Type.FINISHED, False, Why.NOT_FINISHED),
     ]
     status = build_status(seen, Phase.SUSPENDED, says, worker_round=latest_round(seen))
     gone = deletions(seen)
-    return with_status(seen, pace, status, list(gone), SOON_S if gone else None)
+    return with_status(seen, pace, status, [*gone, *look], SOON_S if gone else again_s)
 
 
 def _after_the_end(seen: Observed, spec: JobSpec) -> Plan:
@@ -194,9 +206,14 @@ class _Course(Rounds):
             return self.fail(
                 Why.WORKERS_FAILED, f"manifest.json is gone from {self.spec.output.uri}"
             )
+        if run.order is Order.CANCEL:
+            words = "by `neva cancel`, which put finished rows into partial.jsonl"
+            return self.fail(Why.CANCELLED, words)
         if run.all_committed:
             return self._finish(run)
-        if not self.spec.failure.tolerates(run.num_failed, run.num_rows):
+        if run.order is Order.SUSPEND:
+            return self._suspended(run)
+        if not self.spec.failure.tolerates(run.num_failed, run.num_rows + run.num_kept):
             return self.fail(
                 Why.TOO_MANY_FAILED_ROWS,
                 f"{run.num_failed} of {run.num_rows} rows failed already, more than "
@@ -205,6 +222,13 @@ class _Course(Rounds):
         if run.trouble is not None and not run.trouble.retryable:
             return self.fail(Why.WORKERS_FAILED, f"{run.trouble.reason}: {run.trouble.message}")
         return self.workers(run)
+
+    def _suspended(self, run: RunSeen) -> Plan:
+        """By an order in the ledger, which is looked at until it is lifted."""
+        words = f"by `neva suspend`; `neva resume {self.spec.output.uri}` lifts that"
+        rest_s = run.looked_s + _ORDER_LOOK_S - self.seen.now_s
+        look = (LookAtRun(),) if rest_s <= 0 else ()
+        return _suspend(self.seen, self.pace, words, look, rest_s if rest_s > 0 else _ORDER_LOOK_S)
 
     def _unseen(self, reason: Why, words: str) -> Plan:
         """The ledger or the broker can't be had: nothing is decided, and that is said."""

@@ -25,6 +25,7 @@ from neva.conditions import ConditionReason
 from neva.errors import NevaError
 from neva.lease import Leases
 from neva.ledger import Ledger, layout
+from neva.ledger.control import Control
 from neva.store import Store, open_store
 from neva.trouble import clear_trouble
 
@@ -47,6 +48,7 @@ class Runs(Protocol):
 class _Run:
     ledger: Ledger
     run_id: str
+    control: Control
     reconciler: Reconciler
     app: Celery
     rate: RateWindow
@@ -124,7 +126,8 @@ class LedgerRuns:
         app = queue.make_app(self._redis_url, manifest.run_id)
         leases = Leases(self._client, manifest.run_id, self._grace_s)
         reconciler = Reconciler(manifest, ledger, self._client, app, leases, grace_s=self._grace_s)
-        return _Run(ledger, manifest.run_id, reconciler, app, RateWindow())
+        control = Control(ledger.store)
+        return _Run(ledger, manifest.run_id, control, reconciler, app, RateWindow())
 
     def _seen(self, run: _Run, progress: Progress, now_s: float) -> RunSeen:
         seen = RunSeen(
@@ -133,6 +136,8 @@ class LedgerRuns:
             num_rows=progress.num_rows,
             num_done=run.num_done,
             num_failed=progress.num_failed,
+            num_kept=progress.num_kept,
+            order=run.control.look().order,
             num_shards=progress.num_shards,
             num_shards_done=progress.num_shards_done,
             active=progress.num_leased > 0,

@@ -11,6 +11,7 @@ from typing import Any
 
 from controller.operator.names import Role
 from neva.conditions import ConditionReason
+from neva.ledger.control import Order
 from neva.spec import JobSpec
 from neva.trouble import Trouble
 
@@ -139,6 +140,8 @@ class RunSeen:
     Attributes:
         problem: (reason, words) why nothing could be seen; the counts are then of no meaning.
         run_id: None when there is no manifest.
+        num_kept: rows that the run which this one retries has answered.
+        order: of `neva suspend` or `neva cancel`, that holds.
         eta_s: least and most time left.
         active: somebody holds a lease.
         after: uids of children that had ended before the look began: what they did was seen.
@@ -152,6 +155,8 @@ class RunSeen:
     num_rows: int = 0
     num_done: int = 0
     num_failed: int = 0
+    num_kept: int = 0
+    order: Order | None = None
     num_shards: int = 0
     num_shards_done: int = 0
     active: bool = False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from enum import StrEnum
 from typing import Annotated
 
 import orjson
@@ -15,7 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from controller.exits import EXIT_ERROR
-from controller.say import tell_error
+from controller.say import Format, tell_error
 from controller.status.facts import look
 from controller.status.run_status import RunStatus, as_dict, run_status
 from controller.status.words import headline, lines
@@ -26,14 +25,6 @@ from neva.store import StoreUnavailable, open_store
 status_app = typer.Typer(add_completion=False)
 
 _LINE_INTERVAL_S = 10.0  # of -w where nobody watches a terminal
-
-
-class Format(StrEnum):
-    """How a status is printed."""
-
-    TEXT = "text"
-    JSON = "json"
-    YAML = "yaml"
 
 
 @status_app.command()

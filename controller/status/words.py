@@ -29,6 +29,9 @@ def lines(status: RunStatus) -> Iterator[str]:
     if facts.failed_by_reason:
         counts = (f"{number} {reason}" for reason, number in facts.failed_by_reason.items())
         yield f"  failed   {', '.join(counts)}"
+    if facts.manifest is not None and facts.manifest.num_kept:
+        of = facts.manifest.job["spec"].get("retryOf")
+        yield f"  kept     {facts.manifest.num_kept} answers of {of}"
     if status.rows_per_s is not None and status.eta_s is not None:
         yield f"  rate     {status.rows_per_s:.1f} rows/s, about {duration(status.eta_s)} left"
     if status.judge is not None:

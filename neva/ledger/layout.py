@@ -11,6 +11,8 @@ shards/00012/attempts/3/release.json     the attempt ended in order, and why
 shards/00012/commit.json                 written once; the shard is done when this exists
 frames/<digest>.jpg                      the frames the model saw, for the report
 partial.jsonl                            the answers of a cancelled run, which has no outputs.jsonl
+retried.jsonl                            a retry's own answers, which its outputs.jsonl holds, too
+retries/1/                               a retry, which is a run of its own
 outputs.jsonl errors.jsonl summary.json judge/ report.html _SUCCESS
 """
 
@@ -25,6 +27,8 @@ REJECTED = "rejected.jsonl"
 OUTPUTS = "outputs.jsonl"
 ERRORS = "errors.jsonl"
 PARTIAL = "partial.jsonl"
+RETRIED = "retried.jsonl"
+RETRIES = "retries/"
 SUMMARY = "summary.json"
 SCORES = "judge/scores.json"
 REPORT = "report.html"
@@ -32,6 +36,7 @@ SUCCESS = "_SUCCESS"
 SHARDS = "shards/"
 
 _COMMIT = re.compile(r"shards/(\d+)/commit\.json")
+_RETRY = re.compile(r"retries/(\d+)/job\.json")
 _ATTEMPT = re.compile(r"shards/(\d+)/attempts/(\d+)/(.+)")
 
 
@@ -66,6 +71,22 @@ def part(number: int, attempt_number: int, part_number: int) -> str:
 def frames(media_name: str) -> str:
     digest = hashlib.sha256(media_name.encode()).hexdigest()
     return f"frames/{digest[:16]}.jpg"
+
+
+def retry(number: int) -> str:
+    """Where a retry of the run writes, relative to the run."""
+    return f"{RETRIES}{number}/"
+
+
+def retry_job(number: int) -> str:
+    """Written once: who writes it first says what the retry of this number is."""
+    return f"{retry(number)}job.json"
+
+
+def retry_number(key: str) -> int | None:
+    """The retry whose job `key` is, if it is one."""
+    match = _RETRY.fullmatch(key)
+    return int(match[1]) if match else None
 
 
 def committed_shard(key: str) -> int | None:

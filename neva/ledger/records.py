@@ -76,16 +76,20 @@ class Manifest(Record):
     answer_digest: str  # of the part of the spec that answers depend on
     model_digest: str
     prompts_sha256: str
-    num_rows: int  # good and rejected
+    num_rows: int  # good and rejected; of a retry, the rows that it asks again
     num_rejected: int
     rejected_sha256: str
     shards: list[ShardPlan]
+    num_kept: int = 0  # rows of the whole job that a retry leaves as they are: answered before
+    kept_sha256: str = ""  # of the outputs.jsonl that holds them
 
     @classmethod
     def _from_dict(cls, data: dict[str, Any]) -> Self:
         plans = [ShardPlan._from_dict(plan) for plan in data["shards"]]
-        names = [field.name for field in dataclasses.fields(cls) if field.name != "shards"]
-        return cls(**{name: data[name] for name in names}, shards=plans)
+        kept = {name: data[name] for name in ("num_kept", "kept_sha256") if name in data}
+        names = [field.name for field in dataclasses.fields(cls)]
+        rest = {n: data[n] for n in names if n not in ("shards", "num_kept", "kept_sha256")}
+        return cls(**rest, **kept, shards=plans)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from controller.operator.names import Role
 from controller.operator.seen import WorkloadSeen
 from controller.operator.status import rfc3339
 from neva.conditions import ConditionReason, Phase
+from neva.ledger.control import Order
 from neva.trouble import Trouble
 from tests.controller.operator.examples import NOW_S, child, job, pod, run, seen, started
 from tests.controller.operator.plans import condition, decide, has, only, status_of
@@ -249,6 +250,35 @@ def test_nothing_is_decided_while_the_ledger_cant_be_seen() -> None:
 
 
 # Suspended, deleted, late
+
+
+def test_a_run_that_an_order_suspends_has_no_workers_and_is_looked_at_until_it_is_lifted() -> None:
+    workers = child(Role.WORKER, 1)
+    suspended = run(order=Order.SUSPEND)
+    planned = decide(seen(job(started()), workers, run=suspended))
+    assert only(planned, DeleteChild).name == workers.name
+    assert status_of(planned)["phase"] == Phase.SUSPENDED
+    assert "neva resume s3://eval/runs/kitchen/" in condition(planned, "Queued")[2]
+    long_ago = replace(suspended, looked_s=NOW_S - 60)
+    planned = decide(seen(job(started(phase="Suspended")), run=long_ago))
+    assert only(planned, LookAtRun)
+    resumed = decide(seen(job(started(phase="Suspended")), run=run()))
+    assert only(resumed, CreateChild).role is Role.WORKER
+
+
+def test_a_run_that_an_order_cancels_is_over() -> None:
+    workers = child(Role.WORKER, 1)
+    planned = decide(seen(job(started()), workers, run=run(order=Order.CANCEL)))
+    assert only(planned, DeleteChild).name == workers.name
+    assert status_of(planned)["phase"] == Phase.FAILED
+    assert condition(planned, "Finished")[:2] == ("True", "Cancelled")
+
+
+def test_a_retry_ends_early_by_the_share_of_the_whole_job_not_of_its_own_rows() -> None:
+    retried = run(num_rows=10, num_done=5, num_failed=5, num_kept=990)
+    assert status_of(decide(seen(job(started()), run=retried)))["phase"] != Phase.FAILED
+    alone = replace(retried, num_kept=0)
+    assert status_of(decide(seen(job(started()), run=alone)))["phase"] == Phase.FAILED
 
 
 def test_suspending_deletes_the_workers_and_keeps_the_counts() -> None:
