@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from neva.tethered import tethered
+
 
 def make_certificate(folder: Path) -> Path:
     """A self-signed certificate of 127.0.0.1 with its key, in one file; its own authority."""
@@ -50,7 +52,7 @@ def make_certificate(folder: Path) -> Path:
 def tls_before(port: int, certificate: Path) -> Iterator[int]:
     """A port that leads to `port`, through TLS; a process of its own, so that its end is clean."""
     module = [sys.executable, "-m", "tests.support.tls"]
-    command = [sys.executable, "-m", "neva.tethered", *module, str(port), str(certificate)]
+    command = tethered([*module, str(port), str(certificate)])
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         yield int(process.stdout.readline())
