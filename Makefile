@@ -90,6 +90,10 @@ pytest: $(INSTALLED) $(SMOLLM2)
 		-m "not operator and not cluster" --numprocesses 2 --dist loadfile \
 		--basetemp $$folder/t $(PYTEST_ARGS) && rm -rf $$folder
 
+# 2,000 mutated media files through the decoding process; FUZZ_ARGS="--files 20000 --seed 2" for more.
+fuzz-media: $(INSTALLED)
+	@$(BIN)/python -m tests.worker.media.fuzz $(FUZZ_ARGS)
+
 # A language model with real weights through .nemo and two ranks, against transformers.
 test-smollm2: $(INSTALLED) $(SMOLLM2)
 	$(BIN)/python -m pytest -s tests/worker/checkpoint/test_real_language_model.py

@@ -150,6 +150,8 @@ def open_container(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             stream = container.streams.best("video")
             if not isinstance(stream, VideoStream):
                 raise unreadable(path, "it has no video stream")
+            if stream.codec_context is None:
+                raise unreadable(path, "its video has a codec that nobody here knows")
             yield container, stream
     except av.FFmpegError as error:
         if isinstance(error, MemoryError):
