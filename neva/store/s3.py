@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _READ_BUFFER_BYTES = 256 << 10
 _MAX_CONFLICTS = 8
 _FIRST_PAUSE_S = 0.05
+_MAX_UPLOADS = 3
 _KEYS_PER_PAGE = 1000
 # Bounds the memory of one transfer: threads times boto3's part size of 8 MiB.
 _TRANSFER = TransferConfig(max_concurrency=8)
@@ -100,8 +101,16 @@ class S3Store:
 
     def put_file(self, key: str, path: Path) -> None:
         full_key = self._key(key)
-        with path.open("rb") as source, mapped_errors("write", self.uri_of(key)):
-            self._client.upload_fileobj(source, self._bucket, full_key, Config=_TRANSFER)
+        for _ in range(_MAX_UPLOADS):
+            try:
+                with path.open("rb") as source, mapped_errors("write", self.uri_of(key)):
+                    self._client.upload_fileobj(source, self._bucket, full_key, Config=_TRANSFER)
+            except NotFound:
+                # The upload is gone: it was completed, and the answer got lost, or somebody
+                # aborted it. Which of them can't be told, so all is sent again.
+                continue
+            return
+        raise StoreUnavailable(f"can't write {self.uri_of(key)} now: the upload vanished again")
 
     def head(self, key: str) -> ObjectInfo | None:
         full_key = self._key(key)
