@@ -89,7 +89,11 @@ def test_replicas_are_changed_while_it_runs(bench: Bench) -> None:
     bench.wait("another worker", lambda: len(bench.running("worker")) == 2)
     assert parallelism() == [2]
     bench.patch("kitchen", {"workers": {"replicas": 1}})
-    bench.wait("one worker is enough", lambda: parallelism() == [1])
+    # A quick machine is done before.
+    bench.wait(
+        "one worker is enough",
+        lambda: parallelism() == [1] or bench.status("kitchen")["phase"] != "Running",
+    )
     status = bench.wait_phase("kitchen", "Succeeded", "Failed")
     assert status["phase"] == "Succeeded", status
     assert status["workerRound"] == 1, "a worker that was told to stop has not failed"
