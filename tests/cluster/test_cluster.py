@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
-from helm_python import Config
+from helm_python import Config, HelmError
 
 from neva.store import open_store
 from tests.cluster.lab import CRDS, KIND_EXAMPLES, Lab, drop_folder, example_job
@@ -45,6 +45,32 @@ def test_the_servers_schema_refuses_a_wrong_job(lab: Lab) -> None:
     wrong = example_job("wrong", workers={"replicas": 1, "gpusPerWorker": 3})
     code, printed = lab.run("apply", "--dry-run=server", "-f", "-", stdin=yaml.safe_dump(wrong))
     assert code != 0 and "gpusPerWorker" in printed, printed
+
+
+@pytest.mark.parametrize(
+    ("verb", "what", "answer"),
+    [
+        ("create", ["jobs.batch"], "yes"),
+        ("patch", ["videonevajobs.neva-batch.dev", "--subresource=status"], "yes"),
+        ("create", ["events"], "yes"),
+        ("update", ["leases.coordination.k8s.io/neva-batch-controller"], "yes"),
+        ("get", ["secrets"], "no"),
+        ("create", ["pods"], "no"),
+    ],
+)
+def test_the_controller_may_do_its_work_and_no_more(
+    lab: Lab, verb: str, what: list[str], answer: str
+) -> None:
+    account = f"system:serviceaccount:{lab.namespace}:neva-batch-controller"
+    _, printed = lab.run("auth", "can-i", verb, *what, f"--as={account}")
+    assert printed.split()[-1] == answer, printed
+
+
+def test_helms_own_test_passes(lab: Lab, helm: Config, release: str) -> None:
+    try:
+        helm.test(release, timeout=300)
+    except HelmError as error:
+        lab.fail(f"helm test: {error}")
 
 
 def test_the_example_is_answered_judged_and_reported(lab: Lab) -> None:
