@@ -63,7 +63,7 @@ def test_the_controller_may_do_its_work_and_no_more(
 ) -> None:
     account = f"system:serviceaccount:{lab.namespace}:neva-batch-controller"
     _, printed = lab.run("auth", "can-i", verb, *what, f"--as={account}")
-    assert printed.split()[-1] == answer, printed
+    assert answer in printed.split(), printed  # a no may be followed by its reason
 
 
 def test_helms_own_test_passes(lab: Lab, helm: Config, release: str) -> None:
