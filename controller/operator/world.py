@@ -68,7 +68,12 @@ class World:
     # In
 
     def put_job(self, body: Json, *, deleted: bool = False) -> None:
-        key = (body["metadata"]["namespace"], body["metadata"]["name"])
+        metadata = body["metadata"]
+        key = (metadata["namespace"], metadata["name"])
+        # The answer to taking the last finalizer off may come after the watch told the deletion.
+        deleted = deleted or bool(
+            metadata.get("deletionTimestamp") and not metadata.get("finalizers")
+        )
         with self._lock:
             held = self._jobs.get(key)
             same = held is not None and held["metadata"]["uid"] == body["metadata"]["uid"]

@@ -101,6 +101,18 @@ def test_kueues_words_find_their_job() -> None:
     assert [(w.admitted, w.message) for w in view[3]] == [(False, "full")]
 
 
+def test_a_job_whose_last_finalizer_went_is_gone_whoever_tells_it_first() -> None:
+    watched = Watched()
+    going = job_body(6, deletionTimestamp="2026-01-01T00:00:00Z", finalizers=["a"])
+    gone = job_body(7, deletionTimestamp="2026-01-01T00:00:00Z")
+    for told_first in (True, False):
+        watched.world.put_job(going)
+        assert watched.world.held_jobs() == {KEY}
+        watched.world.put_job(gone, deleted=told_first)
+        watched.world.put_job(gone, deleted=not told_first)
+        assert watched.world.held_jobs() == set()
+
+
 def test_objects_that_are_not_ours_are_ignored() -> None:
     watched = Watched()
     body = child_body(1)
