@@ -166,12 +166,13 @@ class FileStore:
         with self._mapped_errors(key, writing=True):
             if if_absent and target.is_file():  # most losers need not write and sync first
                 raise AlreadyExists(f"{target} exists already")
+            known = _nearest_directory(target)
             with _written_beside(target, source) as temporary:
                 if if_absent:
                     _link_or_lose(temporary, target)
                 else:
                     temporary.replace(target)
-            _sync_directory(target.parent)
+            _sync_directories(target.parent, known)
 
     def _walk(
         self, directory: Path, directory_key: str, prefix: str, ancestors: tuple[Path, ...]
@@ -286,8 +287,21 @@ def _link_or_lose(temporary: Path, target: Path) -> None:
         ) from error
 
 
+def _nearest_directory(path: Path) -> Path:
+    """The deepest directory above `path` that is there already."""
+    return next((parent for parent in path.parents if parent.is_dir()), path.parent)
+
+
+def _sync_directories(directory: Path, known: Path) -> None:
+    """Make a new name survive a power cut too, and the new directories up to a known one."""
+    for made in (directory, *directory.parents):
+        _sync_directory(made)
+        if made == known:
+            return
+
+
 def _sync_directory(directory: Path) -> None:
-    """Make the new name survive a power cut too, where the file system can."""
+    """Where the file system can."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
