@@ -166,7 +166,7 @@ def _changed(
         endpoint=endpoint or settings.endpoint,
         model=model or settings.model,
         both_orders=settings.both_orders if both_orders is None else both_orders,
-        concurrency=concurrency or settings.concurrency,
+        limits=replace(settings.limits, concurrency=concurrency or settings.limits.concurrency),
     )
 
 

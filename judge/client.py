@@ -1,28 +1,34 @@
-"""Asks an OpenAI-compatible endpoint for one review.
+"""Asks an OpenAI-compatible endpoint for one review, once.
 
-Callers: `judge.run`, from several threads at once. A Protocol stands before it, so that nothing
-else knows about HTTP. What a reply means is not decided here (`judge.parse`).
+Caller: `judge.asking`, which decides when, how often and how many at a time. A Protocol stands
+before it, so that nothing else knows about HTTP. What a reply means is not decided here
+(`judge.parse`).
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, cast
 
+import httpx2
 import openai
-import stamina
 
-from judge.errors import JudgeStopped, ReviewFailed
-from judge.faults import explain
+from judge.completion import Reply, StreamedReply, read_completion
+from judge.errors import Fault, JudgeStopped, ReviewFailed
+from judge.faults import explain, retry_after_s
+from judge.modes import TRAITS, Mode
 from judge.prompt import Message
 from neva.errors import ConfigError
-from neva.reasons import Reason
 
-_MAX_WAIT_S = 120.0
+__all__ = ["Connection", "JudgeClient", "OpenAIJudge", "Reply", "ReviewRequest", "Sampling"]
+
 _NO_KEY = "no-key"
 _ANY_KEY = re.compile(r"(?i)\b(bearer\s+|sk-|nvapi-)[-\w.]{4,}")
+_CONNECT_S = 10.0
+_NO_STRUCTURE = frozenset((400, 415, 422, 501))
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +43,17 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class ReviewRequest:
-    """Everything a review depends on."""
+    """Everything a review depends on.
+
+    Attributes:
+        mode: what the reply must hold, for servers that can be told so. No part of the identity:
+            the messages ask for the same.
+    """
 
     model: str
     messages: tuple[Message, ...]
     sampling: Sampling
+    mode: Mode = Mode.SCORES
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -50,53 +62,46 @@ class ReviewRequest:
             **asdict(self.sampling),
         }
 
+    @property
+    def num_characters(self) -> int:
+        return sum(len(message.content) for message in self.messages)
+
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """What the judge said.
+class Connection:
+    """How an endpoint is spoken to.
 
     Attributes:
-        served_model: the model that the endpoint says has answered; it may drift under one name.
+        timeout_s: for a whole review, however slowly it drips.
+        stream: ask for the reply in pieces: for proxies that cut off silent connections.
+        structured: ask for JSON by a schema. Tried with the first request and remembered: a server
+            that refuses, or answers in other words, is asked in words alone from then on.
     """
 
-    content: str
-    served_model: str | None = None
-    finish_reason: str | None = None
-    num_prompt_tokens: int | None = None
-    num_completion_tokens: int | None = None
+    timeout_s: float = 120.0
+    stream: bool = False
+    structured: bool = True
 
 
 class JudgeClient(Protocol):
-    """Gives one review. Must be safe to call from several threads.
+    """Gives one review. Several may be under way in one event loop.
 
     Raises:
-        ReviewFailed: this review can't be had.
+        ReviewFailed: this review can't be had, or not now.
         JudgeStopped: none can be had.
     """
 
-    def review(self, request: ReviewRequest) -> Reply: ...
+    async def review(self, request: ReviewRequest) -> Reply: ...
 
-
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
-    """How often and how patiently a failed request is tried again.
-
-    Waits double from `wait_initial_s` up to `wait_max_s`, plus up to `wait_jitter_s` at random, so
-    that threads that failed together don't come back together. `Retry-After` goes before that.
-    """
-
-    max_attempts: int = 6
-    wait_initial_s: float = 0.5
-    wait_max_s: float = 30.0
-    wait_jitter_s: float = 1.0
+    async def close(self) -> None: ...
 
 
 class OpenAIJudge:
     """A judge behind `POST {endpoint}/chat/completions`.
 
-    Retried: timeouts, broken connections, 408, 409, 425, 429, 5xx, bodies that are no JSON. Not
-    retried: what the endpoint refuses for this request alone (400, 413, 422). 401, 403 and 404 stop
-    everything, as they will not differ for the next question.
+    May pass (`ReviewFailed.fault`): time-outs, broken connections and streams, 202, 408, 409, 425,
+    429, 5xx, bodies that are no completion. May not: what the endpoint refuses for this request
+    alone (400, 413, 422). 401, 403 and 404 stop everything: they will not differ for the next.
     """
 
     def __init__(
@@ -104,54 +109,89 @@ class OpenAIJudge:
         endpoint: str,
         *,
         api_key: str | None,
-        timeout_s: float = 120.0,
-        retry: RetryPolicy | None = None,
+        connection: Connection | None = None,
     ) -> None:
         key = (api_key or "").strip()
         if not re.fullmatch(r"[!-~]*", key):
             # The HTTP library would quote the whole key in its complaint.
             raise ConfigError("the judge's API key has characters that no HTTP header may hold")
         self._secret = key
-        self._retry = retry or RetryPolicy()
+        connection = connection or Connection()
+        timeout_s = self._timeout_s = connection.timeout_s
+        self._stream = connection.stream
+        self._structured: bool | None = None if connection.structured else False
+        self._first_try = asyncio.Lock()
         # openai reads the key, organization and project of OpenAI's own service from the
         # environment; none of them is this endpoint's business.
         foreign = {"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()}
-        self._client = openai.OpenAI(
+        self._client = openai.AsyncOpenAI(
             base_url=endpoint,
             api_key=key or _NO_KEY,
-            timeout=timeout_s,
+            timeout=openai.Timeout(timeout_s, connect=min(timeout_s, _CONNECT_S)),
             max_retries=0,
             default_headers=cast("Mapping[str, str]", foreign),
         )
 
-    def close(self) -> None:
-        self._client.close()
+    async def close(self) -> None:
+        await self._client.close()
 
-    def review(self, request: ReviewRequest) -> Reply:
-        retry = self._retry
-        for attempt in stamina.retry_context(
-            on=_wait_before_next,
-            attempts=retry.max_attempts,
-            timeout=None,
-            wait_initial=retry.wait_initial_s,
-            wait_max=retry.wait_max_s,
-            wait_jitter=retry.wait_jitter_s,
-        ):
-            with attempt:
-                return self._ask(request)
-        raise AssertionError("stamina neither returned nor raised")
+    async def review(self, request: ReviewRequest) -> Reply:
+        if self._structured is None:
+            async with self._first_try:
+                if self._structured is None:
+                    return await self._try_structure(request)
+        return await self._ask(request, structured=bool(self._structured))
 
-    def _ask(self, request: ReviewRequest) -> Reply:
+    async def _try_structure(self, request: ReviewRequest) -> Reply:
+        try:
+            reply = await self._ask(request, structured=True)
+        except _Refused as error:
+            if error.status not in _NO_STRUCTURE:
+                raise
+            self._structured = False
+            return await self._ask(request, structured=False)
+        self._structured = reply.content.lstrip().startswith("{")
+        return reply
+
+    async def _ask(self, request: ReviewRequest, *, structured: bool) -> Reply:
+        body: dict[str, Any] = request.to_json()
+        if structured:
+            schema = {"name": "review", "strict": True, "schema": TRAITS[request.mode].schema}
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        if self._stream:
+            body |= {"stream": True, "stream_options": {"include_usage": True}}
         failure: ReviewFailed | JudgeStopped
         try:
-            completion: object = self._client.chat.completions.create(**request.to_json())
-        except (openai.OpenAIError, ValueError) as error:
+            async with asyncio.timeout(self._timeout_s):
+                return await self._send(body)
+        except TimeoutError:
+            failure = ReviewFailed("the judge did not answer in time", fault=Fault.OVERLOADED)
+        except openai.APIStatusError as error:
             failure = explain(error, request.model, self._redacted)
-        else:
-            return _reply(completion)
+            if isinstance(failure, ReviewFailed) and failure.fault is None:
+                failure = _Refused(failure, error.status_code)
+        except openai.OpenAIError as error:
+            failure = explain(error, request.model, self._redacted)
+        except httpx2.HTTPError:  # openai translates only what happens before the body
+            failure = ReviewFailed("the judge's connection broke off", fault=Fault.UNREACHABLE)
         # Raised out here, the failure has no context: openai's errors hold the request, and that
         # holds the key.
         raise failure
+
+    async def _send(self, body: dict[str, Any]) -> Reply:
+        completions = self._client.chat.completions.with_streaming_response
+        async with completions.create(**body) as response:
+            if response.status_code != 200:
+                # 202 is an answer to come (NVCF's polling), for which there is no common protocol.
+                wait_s = retry_after_s(response.headers.get("retry-after"), 0.0)
+                message = f"the judge answered HTTP {response.status_code} and no review"
+                raise ReviewFailed(message, fault=Fault.UNUSABLE, wait_s=wait_s)
+            if "event-stream" not in response.headers.get("content-type", ""):
+                return read_completion(await response.read())
+            streamed = StreamedReply()
+            async for line in response.iter_lines():
+                streamed.feed(line)
+            return streamed.reply()
 
     def _redacted(self, text: str) -> str:
         if self._secret:
@@ -159,28 +199,9 @@ class OpenAIJudge:
         return _ANY_KEY.sub(r"\1***", text)
 
 
-def _wait_before_next(error: Exception) -> bool | float:
-    """Stamina's hook: False gives up, True waits as the policy says, a number so many seconds."""
-    if not isinstance(error, ReviewFailed) or not error.retryable:
-        return False
-    if error.wait_s is None:
-        return True
-    return error.wait_s if error.wait_s <= _MAX_WAIT_S else False
+class _Refused(ReviewFailed):
+    """The endpoint refuses this request as it is."""
 
-
-def _reply(completion: object) -> Reply:
-    if not isinstance(completion, openai.types.chat.ChatCompletion) or not completion.choices:
-        # openai passes bodies of another type or shape on as they are.
-        raise ReviewFailed("the endpoint's reply is no chat completion", retryable=True)
-    choice = completion.choices[0]
-    content = choice.message.content if choice.message else None
-    if not content or not content.strip():
-        raise ReviewFailed("the judge's reply is empty", reason=Reason.VERDICT_UNREADABLE)
-    usage = completion.usage
-    return Reply(
-        content=content,
-        served_model=completion.model,
-        finish_reason=choice.finish_reason,
-        num_prompt_tokens=usage.prompt_tokens if usage else None,
-        num_completion_tokens=usage.completion_tokens if usage else None,
-    )
+    def __init__(self, failure: ReviewFailed, status: int) -> None:
+        super().__init__(failure.message, reason=failure.reason)
+        self.status = status

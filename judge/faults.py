@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import openai
 
-from judge.errors import JudgeStopped, ReviewFailed
+from judge.errors import Fault, JudgeStopped, ReviewFailed
 from neva.reasons import Reason
 
 _RETRIED_STATUSES = frozenset((408, 409, 425, 429))
@@ -25,14 +25,14 @@ def explain(
     were given. Unknown failures are not retried.
     """
     if isinstance(error, openai.APITimeoutError):
-        return ReviewFailed("the judge did not answer in time", retryable=True)
+        return ReviewFailed("the judge did not answer in time", fault=Fault.OVERLOADED)
     if isinstance(error, openai.APIConnectionError):
         cause = redacted(str(error.__cause__ or "connection error"))
-        return ReviewFailed(f"the judge can't be reached: {_one_line(cause)}", retryable=True)
+        return ReviewFailed(
+            f"the judge can't be reached: {_one_line(cause)}", fault=Fault.UNREACHABLE
+        )
     if isinstance(error, openai.APIStatusError):
         return _explain_status(error, model, redacted)
-    if isinstance(error, ValueError):
-        return ReviewFailed("the endpoint's reply is no JSON", retryable=True)
     return ReviewFailed(f"the request failed: {_one_line(redacted(str(error)))}")
 
 
@@ -55,7 +55,7 @@ def _explain_status(
     if status in _RETRIED_STATUSES or status >= 500:
         return ReviewFailed(
             f"the judge answered HTTP {status}: {words}",
-            retryable=True,
+            fault=Fault.THROTTLED if status == 429 else Fault.OVERLOADED,
             wait_s=retry_after_s(error.response.headers.get("retry-after"), time.time()),
         )
     return ReviewFailed(

@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
-from judge.asking import Progress
-from judge.client import OpenAIJudge, Sampling
+from judge.asking import Limits, Progress
+from judge.client import Connection, OpenAIJudge, Sampling
 from judge.inputs import InputFiles, Inputs, NamedAnswers, read_inputs
 from judge.modes import Mode
+from judge.pacing.budget import BudgetLimits
 from judge.report.render import write_report
 from judge.run import Judged, JudgeSettings, run_judge
 from neva.errors import ConfigError
 from neva.ledger import layout
-from neva.spec import Judge, VideoNevaJob
+from neva.spec import Judge, JudgeBudget, VideoNevaJob
 from neva.store import Store
 
 
@@ -58,8 +59,21 @@ def job_settings(job: VideoNevaJob) -> JudgeSettings:
         endpoint=judge.endpoint,
         sampling=Sampling(max_tokens=judge.max_tokens),
         both_orders=judge.both_orders,
-        concurrency=judge.concurrency,
+        connection=Connection(judge.timeout_seconds, judge.stream, judge.structured_output),
+        limits=Limits(
+            judge.concurrency,
+            judge.requests_per_minute,
+            judge.tokens_per_minute,
+            _budget(judge.budget),
+        ),
     )
+
+
+def _budget(budget: JudgeBudget | None) -> BudgetLimits:
+    if budget is None:
+        return BudgetLimits()
+    prices = budget.prompt_price or 0.0, budget.completion_price or 0.0
+    return BudgetLimits(budget.requests, budget.tokens, budget.cost, *prices)
 
 
 def judge_files(
@@ -90,18 +104,14 @@ def judge_inputs(
     progress: Progress | None = None,
 ) -> Judged:
     """The same for what was read already."""
-    client = OpenAIJudge(settings.endpoint, api_key=api_key)
-    try:
-        judged = run_judge(
-            inputs.comparisons,
-            settings,
-            client=client,
-            store=store,
-            problems=inputs.problems,
-            progress=progress,
-        )
-    finally:
-        client.close()
+    judged = run_judge(
+        inputs.comparisons,
+        settings,
+        client=OpenAIJudge(settings.endpoint, api_key=api_key, connection=settings.connection),
+        store=store,
+        problems=inputs.problems,
+        progress=progress,
+    )
     write_report(store)
     return judged
 

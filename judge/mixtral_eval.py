@@ -17,6 +17,7 @@ import orjson
 import typer
 from typer.core import TyperCommand
 
+from judge.asking import Limits
 from judge.cli import (
     API_KEY_VARIABLE,
     EXIT_NO_VERDICT,
@@ -25,7 +26,7 @@ from judge.cli import (
     progress_bar,
     sigterm_as_exit,
 )
-from judge.client import Sampling
+from judge.client import Connection, Sampling
 from judge.inputs import InputFiles, NamedAnswers, read_inputs
 from judge.job import judge_inputs, name_of
 from judge.nemo_compat import answer_id, chunk, nemo_reviews, nemo_table, our_table
@@ -100,6 +101,9 @@ def mixtral_eval(
         bool, typer.Option("--both-orders/--one-order", help="The original asks in one.")
     ] = True,
     concurrency: Annotated[int, typer.Option(min=1, help="Most requests at once.")] = 8,
+    requests_per_minute: Annotated[
+        float | None, typer.Option(min=0.01, help="The endpoint's limit.")
+    ] = None,
     retry_failed: Annotated[
         bool, typer.Option(help="Ask again where the reply held no verdict.")
     ] = False,
@@ -135,7 +139,9 @@ def mixtral_eval(
             endpoint=endpoint or fields["endpoint"].default,
             sampling=Sampling(max_tokens=max_tokens),
             both_orders=both_orders,
-            concurrency=concurrency,
+            # In words alone, as the original: its other tools read the reviews.
+            connection=Connection(structured=False),
+            limits=Limits(concurrency, requests_per_minute),
             retry_failed=retry_failed,
         )
         ids = _write_answers(inputs.comparisons, answers_dir)

@@ -149,6 +149,6 @@ def _planned(
         context=None if comparison.contexts is None else comparison.contexts.find(question),
         reference=texts[0] if comparison.mode is Mode.REFERENCE else None,
     )
-    request = ReviewRequest(model, messages, sampling)
+    request = ReviewRequest(model, messages, sampling, comparison.mode)
     lengths = tuple(map(len, shown))
     return PlannedReview(question, order, rule.name, request, review_digest(request), lengths)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from judge.client import Reply
+from judge.completion import Reply
 from judge.errors import ReviewFailed
 from judge.modes import Mode, Order
 from judge.parse import NoVerdict, Verdict, parse_verdict

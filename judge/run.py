@@ -10,7 +10,7 @@ the judge's words alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -18,8 +18,9 @@ from urllib.parse import urlsplit, urlunsplit
 import orjson
 
 from judge.answers import AnswerSet
-from judge.asking import Progress, ask_all
-from judge.client import JudgeClient, Reply, Sampling
+from judge.asking import Limits, Progress, ask_all
+from judge.client import Connection, JudgeClient, Sampling
+from judge.completion import Reply
 from judge.jsonl import Problem
 from judge.parse import Verdict, parse_verdict
 from judge.plan import Comparison, Plan, PlannedReview, plan_reviews
@@ -37,8 +38,9 @@ class JudgeSettings:
     """Who judges, and how.
 
     Attributes:
-        endpoint: recorded with the scores, without user names or query; the client has its own.
-        concurrency: most requests at a time.
+        endpoint: recorded with the scores, without user names or query.
+        connection: how the endpoint is spoken to.
+        limits: how hard and how long the endpoint may be asked.
         retry_failed: ask again where the judge's reply held no verdict. What never got a reply is
             asked again in any case.
     """
@@ -47,7 +49,8 @@ class JudgeSettings:
     endpoint: str
     sampling: Sampling = field(default_factory=Sampling)
     both_orders: bool = True
-    concurrency: int = 8
+    connection: Connection = field(default_factory=Connection)
+    limits: Limits = field(default_factory=Limits)
     retry_failed: bool = False
 
 
@@ -101,7 +104,7 @@ def run_judge(
         known=held.known,
         client=client,
         log=log,
-        concurrency=settings.concurrency,
+        limits=settings.limits,
         progress=progress,
     )
     records: list[dict[str, Any]] = []
@@ -202,6 +205,7 @@ def _record(
         "num_reviews_failed": sum(review.scores is None for review in reviews),
         "num_prompt_tokens": sum(reply.num_prompt_tokens or 0 for reply in replies),
         "num_completion_tokens": sum(reply.num_completion_tokens or 0 for reply in replies),
+        "cost": _cost(settings, replies),
         "unmatched": _unmatched(comparison),
         "problems": [
             problem.to_json()
@@ -209,6 +213,20 @@ def _record(
             for problem in source
         ],
     }
+
+
+def _cost(settings: JudgeSettings, replies: Collection[Reply]) -> float | None:
+    """What the replies cost by the budget's prices; None without prices."""
+    budget = settings.limits.budget
+    if not budget.prompt_price and not budget.completion_price:
+        return None
+    return round(
+        sum(
+            budget.price(reply.num_prompt_tokens or 0, reply.num_completion_tokens or 0)
+            for reply in replies
+        ),
+        6,
+    )
 
 
 def _unmatched(comparison: Comparison) -> dict[str, Any]:

@@ -61,6 +61,7 @@ class Reason(StrEnum):
     JUDGE_UNAVAILABLE = "JudgeUnavailable"
     JUDGE_DENIED = "JudgeDenied"
     JUDGE_REFUSED = "JudgeRefused"
+    JUDGE_BUDGET_SPENT = "JudgeBudgetSpent"
     VERDICT_UNREADABLE = "VerdictUnreadable"
     ANSWER_MISSING = "AnswerMissing"
     CONTEXT_MISSING = "ContextMissing"

@@ -283,6 +283,18 @@ class Failure(CamelModel):
         return num_failed <= (limit * num_rows if limit < 1 else limit)
 
 
+class JudgeBudget(CamelModel):
+    """What a job's judge may cost, over all runs of the job; questions beyond are not judged."""
+
+    requests: int | None = Field(None, ge=1, le=MAX_INT32, description="Most requests.")
+    tokens: int | None = Field(None, ge=1, le=10**15, description="Most tokens, both ways.")
+    cost: float | None = Field(None, gt=0, description="Most money, in the currency of the prices.")
+    prompt_price: float | None = Field(None, ge=0, description="Of a million prompt tokens.")
+    completion_price: float | None = Field(
+        None, ge=0, description="Of a million tokens of the judge's replies."
+    )
+
+
 class Judge(CamelModel):
     """The model that scores the answers, behind an OpenAI-compatible API."""
 
@@ -313,8 +325,24 @@ class Judge(CamelModel):
         "alone from 1 to 10. reference: correct or not by the answers in `against`.",
     )
     both_orders: StrictBool = Field(True, description="Ask twice, with the answers swapped.")
-    concurrency: int = Field(8, ge=1, le=1024, description="Most requests at a time.")
+    concurrency: int = Field(
+        32, ge=1, le=1024, description="Most requests at a time; fewer if the endpoint pushes back."
+    )
+    requests_per_minute: int | None = Field(
+        None, ge=1, le=1_000_000, description="The endpoint's limit; requests are spaced by it."
+    )
+    tokens_per_minute: int | None = Field(
+        None, ge=1, le=MAX_INT32, description="The endpoint's limit, prompts and replies together."
+    )
+    budget: JudgeBudget | None = Field(None, description="What the judge may cost.")
     max_tokens: int = Field(1024, ge=1, le=MAX_INT32, description="Most tokens of one review.")
+    timeout_seconds: float = Field(
+        120.0, gt=0, le=3600, description="For one review, however slowly it comes."
+    )
+    stream: StrictBool = Field(False, description="Have reviews sent in pieces.")
+    structured_output: StrictBool = Field(
+        True, description="Have reviews sent as JSON by a schema, where the endpoint can."
+    )
 
 
 class JobParts(CamelModel):

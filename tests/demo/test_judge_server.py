@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from demo.judge_server import (
     read_message,
     review,
 )
-from judge.client import OpenAIJudge, ReviewRequest, Sampling
+from judge.client import OpenAIJudge, Reply, ReviewRequest, Sampling
 from judge.errors import JudgeStopped
 from judge.parse import Verdict, parse_verdict
 from judge.prompt import Message, build_messages
@@ -102,21 +103,28 @@ def test_truths_may_stand_alone_and_must_agree() -> None:
         load_truths(TRUTH)
 
 
+def ask(endpoint: str, model: str, asked: tuple[Message, ...]) -> Reply:
+    async def review() -> Reply:
+        judge = OpenAIJudge(endpoint, api_key=None)
+        try:
+            return await judge.review(ReviewRequest(model, asked, Sampling()))
+        finally:
+            await judge.close()
+
+    return asyncio.run(review())
+
+
 def test_our_client_gets_a_verdict_that_says_it_is_a_stand_in(endpoint: str) -> None:
-    judge = OpenAIJudge(endpoint, api_key=None)
     asked = messages("What happens in the video?", "The red circle moves left.", "It moves left.")
-    reply = judge.review(ReviewRequest(MODEL, asked, Sampling()))
-    judge.close()
+    reply = ask(endpoint, MODEL, asked)
     assert parse_verdict(reply.content) == Verdict((10, 4))
     assert "stand-in" in reply.content
     assert reply.served_model == MODEL
 
 
 def test_another_model_is_unknown(endpoint: str) -> None:
-    judge = OpenAIJudge(endpoint, api_key=None)
     with pytest.raises(JudgeStopped, match="mixtral"):
-        judge.review(ReviewRequest("mixtral", messages("Q", "a", "b"), Sampling()))
-    judge.close()
+        ask(endpoint, "mixtral", messages("Q", "a", "b"))
 
 
 def test_models_are_listed_and_bad_requests_refused(endpoint: str) -> None:

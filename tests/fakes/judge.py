@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import asyncio
 from collections.abc import Callable
 
 from judge.client import Reply, ReviewRequest
@@ -17,13 +17,15 @@ class FakeJudge:
 
     def __init__(self, answer: Callable[[str], str | Exception]) -> None:
         self._answer = answer
-        self._lock = threading.Lock()
         self.asked: list[ReviewRequest] = []
 
-    def review(self, request: ReviewRequest) -> Reply:
-        with self._lock:
-            self.asked.append(request)
+    async def review(self, request: ReviewRequest) -> Reply:
+        self.asked.append(request)
         answer = self._answer(request.messages[-1].content)
         if isinstance(answer, Exception):
             raise answer
+        await asyncio.sleep(0)
         return Reply(answer, served_model="fake-1", num_prompt_tokens=100, num_completion_tokens=7)
+
+    async def close(self) -> None:
+        """Nothing is held."""

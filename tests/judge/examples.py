@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from judge.answers import AnswerSet
+from judge.asking import Limits
 from judge.contexts import Contexts
+from judge.pacing.retry import RetryPolicy
 from judge.plan import Comparison
 from judge.questions import Question
 from judge.rules import Rule, Rules
@@ -18,7 +20,12 @@ RULES = Rules(
     },
     digest="d0",
 )
-SETTINGS = JudgeSettings(model="judge-1", endpoint="https://judge.example/v1", concurrency=2)
+QUICK = RetryPolicy(first_wait_s=0.001, throttled_wait_s=0.001)
+SETTINGS = JudgeSettings(
+    model="judge-1",
+    endpoint="https://judge.example/v1",
+    limits=Limits(2, retry=QUICK, breaker_pause_s=0.001),
+)
 
 
 def comparison(
