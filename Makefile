@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 SMOLLM2 := $(VENV)/.smollm2
 
-.PHONY: setup crds chart-readme test-images demo accuracy bench-engine bench-operator check-intervals test \
+.PHONY: setup chaos crds chart-readme test-images demo accuracy bench-engine bench-operator check-intervals test \
 	mutants test-operator test-cluster lint types layers pytest test-smollm2 format clean
 
 setup: $(INSTALLED)
@@ -54,6 +54,11 @@ bench-operator: $(INSTALLED)
 # How often the judge's 95 % intervals hold the truth, simulated: 93 to 97 % or it fails.
 check-intervals: $(INSTALLED)
 	@$(BIN)/python -m tests.judge.stats.coverage 4000
+
+# Random kills of everything while jobs run, and a store that fails: docs/chaos.md. NEVA_CHAOS_KILLS
+# says how many, NEVA_CHAOS_MODEL=demo takes the real model.
+chaos: $(INSTALLED)
+	@$(BIN)/python -m tests.chaos
 
 test: lint types layers pytest
 

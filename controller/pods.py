@@ -25,6 +25,7 @@ from neva.ledger import Ledger, layout
 from neva.ledger.control import Control, Order
 from neva.logs import configure_logging
 from neva.pod import job_of_environment, leave_last_words
+from neva.process import private_temporary_files
 from neva.reasons import Reason
 from neva.spec import VideoNevaJob
 from neva.store import open_store
@@ -46,6 +47,7 @@ def finish() -> None:
     _run(finish_job)
 
 
+@private_temporary_files("neva-pod")
 def prepare_job(job: VideoNevaJob) -> int:
     """Fix the run of `job`, unless it is fixed already. Returns the exit code.
 
@@ -75,6 +77,7 @@ def prepare_job(job: VideoNevaJob) -> int:
     return EXIT_OK
 
 
+@private_temporary_files("neva-pod")
 def finish_job(job: VideoNevaJob) -> int:
     """Bring the run of `job` to its end, unless it is there. Returns the exit code.
 

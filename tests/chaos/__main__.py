@@ -30,7 +30,7 @@ from tests.chaos.run import Limits, Verdict, keep_for_reading, run
 from tests.chaos.store import Bucket, bucket_behind_weather
 from tests.chaos.world import ClusterWorld, LocalWorld, World
 
-_NO_BLOWS = 0
+_BLOWS_PER_RUN = 24
 _RUNS_PER_REDELIVERY = 8
 
 
@@ -123,7 +123,7 @@ class Chaos:
         folder = self._folder()
         job = self._kind.make(folder, None, self._settings(1))
         world = LocalWorld(job)
-        limits = Limits(_NO_BLOWS, 1.0, 120.0, 2.0)
+        limits = Limits(0, 1.0, 120.0, 2.0)
         verdict = run(world, None, limits, 0)
         if not verdict.good:
             raise SystemExit(f"the undisturbed run failed: {verdict.problems}, see {folder}")
@@ -151,7 +151,7 @@ class Chaos:
                 )
             limits = Limits(
                 shape.num_blows,
-                pace_s=1.2 if self._is_stub else 4.0,
+                pace_s=1.0 if self._is_stub else 4.0,
                 stuck_s=90.0 if self._is_stub else 180.0,
                 lease_ttl_s=2.0,
             )
@@ -232,7 +232,7 @@ def main() -> int:
     base = Path(tempfile.mkdtemp(prefix="nvc-", dir="/tmp"))
     try:
         if is_stub:
-            media = write_media(base / "media", num_clips=12, questions_per_clip=12)
+            media = write_media(base / "media", num_clips=12, questions_per_clip=24)
             kind = JobKind(media, row_s=0.15)
         else:
             media = write_media(base / "media", num_clips=24, questions_per_clip=3)
@@ -240,13 +240,13 @@ def main() -> int:
         chaos = Chaos(base, seed, kind, keep)
         chaos.undisturbed()
         if only is not None:
-            chaos.one(int(only), 10)
+            chaos.one(int(only), _BLOWS_PER_RUN)
         number = 0
         while only is None and chaos.totals.kills < num_kills:
             if is_stub and number % _RUNS_PER_REDELIVERY == _RUNS_PER_REDELIVERY - 1:
                 chaos.redelivery(number)
             else:
-                chaos.one(number, 10)
+                chaos.one(number, _BLOWS_PER_RUN)
             number += 1
             print(chaos.totals.line(counted=is_stub), flush=True)
         for name, count in sorted(chaos.totals.hits.items()):

@@ -16,12 +16,12 @@ KILL, STOP, TERM = "SIGKILL", "SIGSTOP", "SIGTERM"
 _FLUSHES = ("FLUSHALL", "FLUSHDB", "DEL")
 # How often each is struck, and with what.
 _ROLE_WEIGHTS = {
-    Role.CHILD: 6,
+    Role.CHILD: 8,
     Role.CONSUMER: 3,
-    Role.RANK: 4,
-    Role.SUPERVISOR: 4,
+    Role.RANK: 5,
+    Role.SUPERVISOR: 3,
     Role.CONTROLLER: 3,
-    Role.BROKER: 4,
+    Role.BROKER: 5,
 }
 _SIGNAL_WEIGHTS = {KILL: 6, STOP: 3, TERM: 2}
 _BROKER_WEIGHTS = {KILL: 3, STOP: 2, "FLUSHALL": 2, "FLUSHDB": 1, "DEL": 2}
@@ -65,7 +65,7 @@ def draw(rng: random.Random, lease_ttl_s: float, pace_s: float, max_rows: int = 
         after_s=rng.uniform(0.0, pace_s),
         # Half of them beyond the lease.
         stopped_s=rng.choice((rng.uniform(0.1, 1), rng.uniform(1, 2.5) * lease_ttl_s)),
-        again=rng.random() < 0.15,
+        again=rng.random() < 0.3,
     )
 
 

@@ -90,13 +90,13 @@ def _kill_whole(world: ClusterWorld, number: int) -> list[Held]:
     leases = Leases(client, manifest.run_id, _LEASE_TTL_S)
     numbers = range(len(manifest.shards))
     below = descendants(process.pid)
-    held = {
-        shard: lease.attempt
+    owners = {
+        (shard, lease.attempt): _claimed_by(world, shard, lease.attempt)
         for shard, lease in leases.get_many(numbers).items()
-        if _claimed_by(world, shard, lease.attempt) == worker_id
     }
-    if not held:
-        return []
+    held = [claim for claim, owner in owners.items() if owner == worker_id]
+    if not held or len(held) == len(owners):
+        return []  # somebody else must be there to take over
     killed_s = time.time()
     process.send_signal(signal.SIGKILL)
     for other in below:
@@ -105,7 +105,7 @@ def _kill_whole(world: ClusterWorld, number: int) -> list[Held]:
         except ProcessLookupError:
             continue
     client.close()
-    return [Held(shard, attempt, killed_s) for shard, attempt in held.items()]
+    return [Held(shard, attempt, killed_s) for shard, attempt in held]
 
 
 def _age(path: Path) -> float:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -53,3 +54,19 @@ def test_a_process_whose_parent_died_while_it_was_starting_ends_too() -> None:
     while is_alive(orphan):
         assert time.monotonic() < deadline_s, "it outlives its parent"
         time.sleep(0.05)
+
+
+SPOOL = (
+    "import os, tempfile; from neva.process import private_temporary_files\n"
+    "with private_temporary_files('neva-run'):\n"
+    "    tempfile.NamedTemporaryFile(delete=False)\n"
+    "    {end}\n"
+)
+
+
+def test_temporary_files_of_a_killed_process_go_with_the_next_one(tmp_path: Path) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    for end, num_left in (("os.kill(os.getpid(), 9)", 1), ("os.kill(os.getpid(), 9)", 1), ("", 0)):
+        command = [sys.executable, "-c", SPOOL.format(end=end)]
+        subprocess.run(command, env=environment, check=False)
+        assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == num_left
