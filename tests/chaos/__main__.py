@@ -15,6 +15,7 @@ import contextlib
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -229,6 +230,7 @@ def main() -> int:
     only = os.environ.get("NEVA_CHAOS_RUN")
     keep = Path(os.environ.get("NEVA_CHAOS_KEEP", "/tmp/neva-chaos"))
     print(f"chaos: NEVA_CHAOS_SEED={seed}", flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # clean up, too
     base = Path(tempfile.mkdtemp(prefix="nvc-", dir="/tmp"))
     try:
         if is_stub:
