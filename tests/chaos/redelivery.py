@@ -20,7 +20,7 @@ from neva.lease import Leases
 from neva.ledger import Ledger
 from tests.chaos.blows import Stopped
 from tests.chaos.jobs import Answers
-from tests.chaos.run import Verdict, _judge, _Watch, num_computed
+from tests.chaos.run import Verdict, Watch, judge, num_computed
 from tests.chaos.world import ClusterWorld, kill_marked
 from tests.support.processes import descendants
 
@@ -42,7 +42,7 @@ def measure(
     """Kill workers in turn while a long queue waits; seconds until each shard was taken again."""
     verdict = Verdict()
     held: list[Held] = []
-    watch = _Watch(world, 90.0)
+    watch = Watch(world, 90.0)
     try:
         next_kill_s = time.monotonic() + 4.0
         while not world.keep():
@@ -62,7 +62,7 @@ def measure(
                     world.hold_back(number, 1.0)
                     next_kill_s = time.monotonic() + rng.uniform(3.0, 5.0)
             time.sleep(0.03)
-        _judge(world, expected, verdict)
+        judge(world, expected, verdict)
         seconds = [s for one in held if (s := _taken_after_s(world, one)) is not None]
     finally:
         Stopped().continue_due(everybody=True)

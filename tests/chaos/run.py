@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from neva.errors import NevaError
@@ -43,7 +44,7 @@ class Verdict:
 
     hits: Counter[str] = field(default_factory=Counter)
     num_rows: int = 0
-    num_computed: int = 0
+    num_recomputed: int = 0
     lost: int = 0
     doubled: int = 0
     different: int = 0
@@ -70,7 +71,7 @@ def run(world: World, expected: Answers | None, limits: Limits, seed: int) -> Ve
         _blows_until_the_end(world, limits, random.Random(seed), verdict, stopped)
         stopped.continue_due(everybody=True)
         if not verdict.stuck:
-            _judge(world, expected, verdict)
+            judge(world, expected, verdict)
     finally:
         stopped.continue_due(everybody=True)
         world.close()
@@ -81,7 +82,7 @@ def run(world: World, expected: Answers | None, limits: Limits, seed: int) -> Ve
 def _blows_until_the_end(
     world: World, limits: Limits, rng: random.Random, verdict: Verdict, stopped: Stopped
 ) -> None:
-    watch = _Watch(world, limits.stuck_s)
+    watch = Watch(world, limits.stuck_s)
     blow: Blow | None = None
     drawn_s, rows_then = 0.0, 0
     while not world.keep():
@@ -104,7 +105,7 @@ def _blows_until_the_end(
         time.sleep(_LOOK_S)
 
 
-class _Watch:
+class Watch:
     """Notices that nothing gets on: no row computed, no file written, nobody hit."""
 
     def __init__(self, world: World, limit_s: float) -> None:
@@ -133,16 +134,31 @@ def num_computed(world: World) -> int:
     try:
         return (world.job.folder / "computed").read_bytes().count(b"\n")
     except FileNotFoundError:
-        with contextlib.suppress(NevaError):  # the real model counts nothing: parts of one row
-            return sum("/part-" in item.key for item in world.job.output.list("shards/"))
+        return _num_parts(world, int(time.monotonic()))
+
+
+@lru_cache(maxsize=1)
+def _num_parts(world: World, second: int) -> int:
+    """The real model counts nothing: parts, mostly of one row, looked at once a second."""
+    with contextlib.suppress(NevaError):
+        return sum("/part-" in item.key for item in world.job.output.list("shards/"))
+    return 0
+
+
+def _num_recomputed(world: World) -> int:
+    """Answers that the stub gave more than once."""
+    try:
+        given = (world.job.folder / "computed").read_bytes().splitlines()
+    except FileNotFoundError:
         return 0
+    return len(given) - len(set(given))
 
 
-def _judge(world: World, expected: Answers | None, verdict: Verdict) -> None:
+def judge(world: World, expected: Answers | None, verdict: Verdict) -> None:
     job = world.job
     answers = read_answers(job)
     verdict.num_rows = len(answers.ids)
-    verdict.num_computed = num_computed(world)
+    verdict.num_recomputed = _num_recomputed(world)
     if expected is not None:
         verdict.lost, verdict.doubled, verdict.different = differences(answers, expected)
     names = ("outputs.jsonl", "errors.jsonl", "_SUCCESS")

@@ -50,7 +50,7 @@ class World(Protocol):
     def close(self) -> None: ...
 
 
-@dataclass
+@dataclass(eq=False)
 class LocalWorld:
     """`neva run`, typed again whenever it ends before the job has."""
 
@@ -89,7 +89,7 @@ class LocalWorld:
             self._process.wait()
 
 
-@dataclass
+@dataclass(eq=False)
 class ClusterWorld:
     """A controller, workers and a broker, each a process of its own and started again.
 
