@@ -10,8 +10,9 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 SMOLLM2 := $(VENV)/.smollm2
 
-.PHONY: setup chaos crds chart-readme test-images demo accuracy bench-engine bench-operator check-intervals test \
-	mutants test-operator test-cluster lint types layers pytest test-smollm2 format clean
+.PHONY: setup chaos crds chart-readme test-images demo accuracy bench-engine bench-operator \
+	bench-judge check-intervals test mutants test-operator test-cluster lint types layers pytest \
+	test-smollm2 format clean
 
 setup: $(INSTALLED)
 
@@ -46,6 +47,10 @@ accuracy: $(INSTALLED)
 # The engine against transformers on one thread; minutes.
 bench-engine: $(INSTALLED)
 	@OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m benchmarks.bench_engine
+
+# How fast a judge is asked within its limits, against a local endpoint; a minute.
+bench-judge: $(INSTALLED)
+	@$(BIN)/python -m benchmarks.bench_judge
 
 # What the operator costs a cluster of 200 and of 2,000 jobs, against an emulated API server.
 bench-operator: $(INSTALLED)
