@@ -23,6 +23,7 @@ from neva.ledger import Ledger, Manifest, layout
 from neva.quantization import quantization_record
 from neva.reasons import Reason
 from neva.spec import VideoNevaJob
+from neva.timings import read_timings
 
 
 @dataclass(slots=True)
@@ -61,7 +62,7 @@ def finish_run(
             merged = merge_retry(ledger, manifest, job.spec.retry_of)
         store.tidy()
     quantization = quantization_record(job.spec.model.quantization, ledger.read_calibration())
-    summary = summarize(job, manifest, merged, stages.seconds, quantization)
+    summary = summarize(job, manifest, merged, stages.seconds, quantization, read_timings(store))
     write_summary(store, summary)
     _write_report(store.base_uri)
     if summary["state"] != SUCCEEDED:

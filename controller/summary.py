@@ -23,10 +23,12 @@ def summarize(
     merged: Merged,
     stages_s: dict[str, float],
     quantization: dict[str, Any],
+    workers_s: dict[str, float],
 ) -> dict[str, Any]:
     """The summary of a merged run.
 
     Args:
+        workers_s: seconds of the workers by stage (`neva.timings`).
         quantization: in effect, as the outputs name it; {}: none.
         stages_s: wall seconds of this invocation's stages; a run that was interrupted shows those
             of its last part.
@@ -46,6 +48,7 @@ def summarize(
         "quantization": quantization or None,
         "judge": None,
         "stages_s": rounded(stages_s),
+        "workers_s": workers_s,
     }
 
 

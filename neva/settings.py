@@ -38,6 +38,18 @@ class Settings(BaseSettings):
     decode_memory_bytes: int = Field(
         4 << 30, ge=512 << 20, description="Memory that decoding one media file may take."
     )
+    decoders: int | None = Field(
+        None,
+        ge=1,
+        description="Media files that each shard in flight decodes at a time; none takes a share of"
+        " the cores, four at most.",
+    )
+    media_ahead: int = Field(
+        4, ge=1, description="Media of a shard that are made ready before their rows' turn."
+    )
+    media_shared_bytes: int = Field(
+        128 << 20, ge=0, description="Prepared media that a worker keeps for its other shards."
+    )
     media_max_bytes: int = Field(16 << 30, ge=1, description="Largest media file.")
     media_max_pixels: int = Field(100_000_000, ge=1, description="Most pixels of one frame.")
     media_max_duration_s: float = Field(14_400.0, gt=0, description="Longest video.")

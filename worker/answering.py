@@ -1,7 +1,7 @@
 """Answers a window of rows: media in, requests to the engine, finished rows out.
 
-One thread. The media of the next rows are prepared while the engine works on the rows before, at
-most `rows_in_flight` ahead. A row that can't be answered becomes a failed row with its reason; the
+One thread, and those of `MediaAhead`, which prepare the media of the next rows while the engine
+works on the rows before. A row that can't be answered becomes a failed row with its reason; the
 others go on. Rows that were in an engine that died are asked again, each alone (`EngineTurn`): the
 one that kills it again and again is given up.
 """
@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
 import structlog
 
+from neva import timings
 from neva.errors import NevaError, RowError
 from neva.ledger import FinishedRow, ShardRow
 from neva.prompting import Prompt
@@ -30,12 +32,15 @@ from worker.engine.protocol import (
     SamplingParams,
 )
 from worker.engine_turn import EngineTurn
-from worker.media.prepare import MediaPreparer, PreparedMedia
+from worker.media.ahead import MediaAhead, MediaQueue
+from worker.media.shared import PreparedMedia
 from worker.outputs import OutputWriter, failed
+from worker.stage_seconds import StageSeconds
 
 log = structlog.get_logger()
 
 _POLL_S = 0.05
+_POLL_BESIDE_MEDIA_S = 0.01
 _WAIT_FOR_ENGINE_S = 1.0
 
 
@@ -63,11 +68,12 @@ class Answerer:
         max_attempts: engines a row may kill, and times a transient failure is tried again.
         engine_start_s: how long to wait for an engine that is not there.
         engine_end_file: why the last engine ended; not there before the first end.
+        seconds: where the time goes.
     """
 
     engine: EngineClient
     turn: EngineTurn
-    media: MediaPreparer
+    media: MediaAhead
     prompts: RowPrompts
     outputs: OutputWriter
     sampling: SamplingParams
@@ -75,6 +81,7 @@ class Answerer:
     max_attempts: int
     engine_start_s: float
     engine_end_file: Path
+    seconds: StageSeconds = field(default_factory=StageSeconds)
 
     def answer(
         self,
@@ -106,12 +113,13 @@ class _Run:
 
     def run(self, rows: Iterable[ShardRow]) -> None:
         try:
-            for asked in self._prepared(rows):
-                self._make_room()
-                self._submit(asked)
-                self._collect(0)
-                if self.suspects:
-                    self._settle()
+            with closing(self._prepared(rows)) as prepared:
+                for asked in prepared:
+                    self._make_room()
+                    self._submit(asked)
+                    self._collect(0)
+                    if self.suspects:
+                        self._settle()
             self._settle()
         finally:
             self.job.turn.leave()
@@ -127,12 +135,19 @@ class _Run:
                 self.job.turn.leave()
                 self._ask_alone(self.suspects.popleft())
 
-    def _prepared(self, rows: Iterable[ShardRow]) -> Iterator[_Asked]:
-        for name, group in groupby(rows, key=lambda row: row.media_name):
-            self.tick()
-            asked_rows = list(group)
+    def _prepared(self, rows: Iterable[ShardRow]) -> Generator[_Asked]:
+        groups = [list(group) for _, group in groupby(rows, key=lambda row: row.media_name)]
+        names = [group[0].media_name for group in groups]
+        with closing(self.job.media.begin(names)) as ahead:
+            yield from self._prepared_groups(groups, ahead)
+
+    def _prepared_groups(
+        self, groups: Iterable[list[ShardRow]], ahead: MediaQueue
+    ) -> Iterator[_Asked]:
+        for asked_rows in groups:
+            self._wait_for_media(ahead)
             try:
-                media = self.job.media.prepare(name)
+                media = ahead.take()
             except RowError as error:
                 for row in asked_rows:
                     self.finish(failed(row, error.reason, error.message))
@@ -145,6 +160,17 @@ class _Run:
                     self._finish(media, failed(row, error.reason, error.message))
                     continue
                 yield _Asked(row, prompt, media)
+
+    def _wait_for_media(self, ahead: MediaQueue) -> None:
+        """Return when the next media is ready; what the engine answers meanwhile is taken."""
+        self.tick()
+        while not ahead.ready(0):
+            if self.in_flight:
+                self._collect(_POLL_BESIDE_MEDIA_S)
+                continue
+            with self.job.seconds.measure(timings.WAIT_FOR_MEDIA):
+                ahead.ready(_POLL_S)
+            self.tick()
 
     def _make_room(self) -> None:
         """Wait until one more row may be in flight, and this process may use the engine."""
@@ -181,7 +207,8 @@ class _Run:
     def _collect(self, timeout_s: float) -> None:
         self.tick()
         try:
-            outcomes = self.job.engine.poll(timeout_s)
+            with self.job.seconds.measure(timings.ENGINE):
+                outcomes = self.job.engine.poll(timeout_s)
         except EngineLost as lost:
             self._engine_died(lost)
             return
@@ -262,7 +289,8 @@ class _Run:
         while True:
             self.tick()
             try:
-                self.job.engine.status(_WAIT_FOR_ENGINE_S)
+                with self.job.seconds.measure(timings.WAIT_FOR_ENGINE):
+                    self.job.engine.status(_WAIT_FOR_ENGINE_S)
             except EngineLost:
                 if time.monotonic() > deadline_s:
                     raise

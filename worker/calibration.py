@@ -43,6 +43,7 @@ from worker.media.decoder import Decoders
 from worker.media.limits import MediaLimits
 from worker.media.prepare import MediaPreparer
 from worker.media.preprocess import from_profile
+from worker.media.shared import SharedMedia
 from worker.media.wire import DecoderSetup
 
 log = structlog.get_logger()
@@ -133,6 +134,7 @@ def _usable(
             limits=limits,
             downloads_dir=config.scratch_dir,
             pixels_dir=config.pixels_dir,
+            shared=SharedMedia(config.scratch_dir / "calibration-media", 0),
         )
         prepare = lru_cache(maxsize=None)(media.prepare)  # many prompts may be about one video
         for asked in candidates(spec, ledger, manifest):

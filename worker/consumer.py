@@ -30,24 +30,31 @@ from neva.media_store import open_media
 from neva.process import die_with_parent
 from neva.quantization import quantization_record
 from neva.row_prompt import RowPrompts
-from neva.settings import settings
+from neva.settings import Settings, settings
 from neva.spec import JobSpec, VideoNevaJob
-from neva.store import open_store
+from neva.store import StoreError, open_store
+from neva.timings import write_timings
 from neva.trouble import report_trouble
 from worker.answering import Answerer
 from worker.config import WorkerConfig, read_worker_config
 from worker.engine.client import EngineClient
 from worker.engine_turn import EngineTurn
+from worker.media.ahead import MediaAhead
 from worker.media.decoder import Decoders
 from worker.media.limits import MediaLimits
 from worker.media.prepare import MediaPreparer
 from worker.media.preprocess import from_profile
+from worker.media.shared import SharedMedia
 from worker.media.wire import DecoderSetup
 from worker.outputs import OutputWriter
 from worker.sampling_params import sampling_params
 from worker.shard import Outcome, ShardWorker
+from worker.stage_seconds import StageSeconds
 
 log = structlog.get_logger()
+
+SHARED_FOLDER = "shared"
+_MAX_DECODERS = 4
 
 
 def read_run(output_uri: str) -> tuple[Manifest, JobSpec]:
@@ -76,17 +83,24 @@ class Child:
         client = queue.connect(config.redis_url)
         prompts = RowPrompts(spec, profile, tokenizer)
         limits = MediaLimits.from_settings(settings())
+        seconds = StageSeconds()
+        preparer = MediaPreparer(
+            media=open_media(spec),
+            output=output,
+            decoders=Decoders(
+                DecoderSetup(prompts.rules, from_profile(profile), limits),
+                num_decoders(settings()),
+            ),
+            limits=limits,
+            downloads_dir=config.scratch_dir,
+            pixels_dir=config.pixels_dir,
+            shared=SharedMedia(config.pixels_dir / SHARED_FOLDER, settings().media_shared_bytes),
+            seconds=seconds,
+        )
         answerer = Answerer(
             engine=EngineClient(config.engine_socket),
             turn=EngineTurn(config.scratch_dir),
-            media=MediaPreparer(
-                media=open_media(spec),
-                output=output,
-                decoders=Decoders(DecoderSetup(prompts.rules, from_profile(profile), limits)),
-                limits=limits,
-                downloads_dir=config.scratch_dir,
-                pixels_dir=config.pixels_dir,
-            ),
+            media=MediaAhead(preparer, num_decoders(settings()), settings().media_ahead),
             prompts=prompts,
             outputs=OutputWriter(
                 spec,
@@ -101,7 +115,10 @@ class Child:
             max_attempts=config.max_attempts,
             engine_start_s=settings().engine_start_s,
             engine_end_file=config.engine_end_file,
+            seconds=seconds,
         )
+        self._output, self._seconds = output, seconds
+        self._name = f"{config.worker_id}-{os.getpid()}"
         self._worker = ShardWorker(
             config=config,
             settings=settings(),
@@ -116,7 +133,20 @@ class Child:
         if self._control.look().order is not None:
             # Suspended or cancelled. Whoever resumes the run sends its messages anew.
             return Outcome.NOTHING_TO_DO
-        return self._worker.run(self._plans[shard], delivery_tag)
+        try:
+            return self._worker.run(self._plans[shard], delivery_tag)
+        finally:
+            try:
+                write_timings(self._output, self._name, self._seconds.total())
+            except StoreError as error:  # nothing depends on it
+                log.warning("timings not written", error=error.message)
+
+
+def num_decoders(settings: Settings) -> int:
+    """Media files that one child decodes at a time."""
+    num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    share = max(1, num_cores // settings.shards_in_flight)
+    return settings.decoders or min(share, _MAX_DECODERS)
 
 
 def _quantization(config: WorkerConfig, spec: JobSpec) -> dict[str, Any]:

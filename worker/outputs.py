@@ -20,7 +20,7 @@ from neva.spec import JobSpec
 from neva.templates import add_media_tag
 from neva.tokens import Tokenizer
 from worker.engine.protocol import GenerateResult
-from worker.media.prepare import PreparedMedia
+from worker.media.shared import PreparedMedia
 
 # Sums of floats differ in their last bits with the batch they were computed in.
 _LOGPROB_DECIMALS = 4

@@ -39,6 +39,7 @@ from neva.quantization import require_modelopt
 from neva.reasons import Reason
 from neva.settings import settings
 from neva.store import StoreUnavailable, open_store
+from neva.timings import timings_words
 from neva.trouble import Trouble, clear_trouble
 
 _MAX_ERRORS_SHOWN = 100
@@ -231,6 +232,8 @@ class Runner:
             f"{state}: {summary['answered']} of {summary['rows']} rows answered, "
             f"{summary['failed']} failed{f' ({by_reason})' if by_reason else ''}",
         )
+        if words := timings_words(summary.get("workers_s", {})):
+            self._console.print(words, markup=False)
         for name in (layout.OUTPUTS, layout.ERRORS, layout.REPORT):
             self._console.print(f"  {store.uri_of(name)}", markup=False)
         return EXIT_OK if summary["state"] == SUCCEEDED else EXIT_ROWS_FAILED

@@ -9,6 +9,7 @@ shards/00012/attempts/3/claim.json       written once; the attempt number fences
 shards/00012/attempts/3/part-0001.jsonl
 shards/00012/attempts/3/release.json     the attempt ended in order, and why
 shards/00012/commit.json                 written once; the shard is done when this exists
+timings/<process>.json                   where the workers' time went: `neva.timings`
 frames/<digest>.jpg                      the frames the model saw, for the report
 partial.jsonl                            the answers of a cancelled run, which has no outputs.jsonl
 retried.jsonl                            a retry's own answers, which its outputs.jsonl holds, too
@@ -34,6 +35,7 @@ SCORES = "judge/scores.json"
 REPORT = "report.html"
 SUCCESS = "_SUCCESS"
 SHARDS = "shards/"
+TIMINGS = "timings/"
 
 _COMMIT = re.compile(r"shards/(\d+)/commit\.json")
 _RETRY = re.compile(r"retries/(\d+)/job\.json")

@@ -16,7 +16,8 @@ from tests.fakes.engine import FakeEngine
 from worker.answering import Answerer, Interrupted
 from worker.engine.protocol import MediaRef, Outcome, RequestFailed, SamplingParams
 from worker.engine_turn import EngineTurn
-from worker.media.prepare import PreparedMedia
+from worker.media.ahead import MediaAhead
+from worker.media.shared import PreparedMedia
 
 
 class FakeMedia:
@@ -64,10 +65,11 @@ class Bench:
         self.engine = engine
         self.media = media or FakeMedia(folder)
         self.turn = EngineTurn(folder)
+        self.ahead = MediaAhead(self.media, num_threads=2, max_ahead=3)
         self.answerer = Answerer(
             engine=engine,  # type: ignore[arg-type]
             turn=self.turn,
-            media=self.media,  # type: ignore[arg-type]
+            media=self.ahead,
             prompts=FakePrompts(),  # type: ignore[arg-type]
             outputs=FakeOutputs(),  # type: ignore[arg-type]
             sampling=SamplingParams(),
@@ -99,13 +101,20 @@ def test_every_row_is_answered_and_each_video_prepared_once(make: Callable[..., 
     bench.answer(rows("1@a", "2@a", "3@a", "4@b", "5@b"))
     assert sorted(bench.finished) == ["1", "2", "3", "4", "5"]
     assert bench.reasons() == {}
-    assert bench.media.prepared == ["a", "b"]
+    assert sorted(bench.media.prepared) == ["a", "b"]
 
 
 def test_no_more_rows_than_allowed_are_in_flight(make: Callable[..., Bench]) -> None:
     bench = make(FakeEngine())
     bench.answer(rows(*(f"{n}@a" for n in range(20))))
     assert max(len(batch) for batch in bench.engine.batches) == 4
+
+
+def test_the_time_is_told_apart(make: Callable[..., Bench]) -> None:
+    bench = make(FakeEngine())
+    bench.answer(rows("1@a", "2@b"))
+    assert set(bench.answerer.seconds.total()) <= {"engine", "wait_for_engine", "wait_for_media"}
+    assert "engine" in bench.answerer.seconds.total()
 
 
 def test_pixels_are_deleted_when_their_rows_are_done(
@@ -176,6 +185,8 @@ def test_an_interruption_leaves_no_pixels_behind(
     with pytest.raises(Interrupted):
         bench.answer(rows(*(f"{n}@v{n}" for n in range(20))), interrupt)
     assert 0 < len(bench.finished) < 20
+    bench.ahead.close()
+    assert len(bench.media.prepared) < 20
     assert list(tmp_path.glob("*.f32")) == []
 
 

@@ -13,7 +13,7 @@ from neva.row_prompt import RowPrompts
 from tests.neva.jobs import job_spec
 from tests.neva.test_row_prompt import LLAMA, NEMO
 from worker.engine.protocol import GenerateResult, MediaRef
-from worker.media.prepare import PreparedMedia
+from worker.media.shared import PreparedMedia
 from worker.outputs import OutputWriter
 
 RECORD = {"question_id": 7, "video": "a.mp4", "text": "Who?", "metadata": {"mine": 1}}

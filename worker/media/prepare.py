@@ -10,10 +10,11 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from neva import timings
 from neva.errors import RowError
 from neva.ledger import layout
 from neva.media_store import MediaStore
@@ -23,25 +24,12 @@ from worker.engine.protocol import MediaRef
 from worker.media import wire
 from worker.media.decoder import Decoders
 from worker.media.limits import MediaLimits
+from worker.media.shared import PreparedMedia, SharedMedia
+from worker.stage_seconds import StageSeconds
 
 _MAX_NAME_BYTES: Final = 200
 _FLOAT_BYTES: Final = 4
 _counter = itertools.count()
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedMedia:
-    """One video or image, ready for the engine.
-
-    Attributes:
-        ref: the pixels in shared memory; whoever asked for them deletes the file.
-        frames: indices of the frames in the file, in the order shown.
-        decoder: which one read them.
-    """
-
-    ref: MediaRef
-    frames: tuple[int, ...]
-    decoder: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +40,8 @@ class MediaPreparer:
         media: store of mediaBasePath.
         output: store of the run, for the frame strips.
         downloads_dir, pixels_dir: private to this worker.
+        shared: what this worker's processes have prepared.
+        seconds: where the time goes.
     """
 
     media: MediaStore
@@ -60,27 +50,34 @@ class MediaPreparer:
     limits: MediaLimits
     downloads_dir: Path
     pixels_dir: Path
+    shared: SharedMedia
+    seconds: StageSeconds = field(default_factory=StageSeconds)
 
     def prepare(self, name: str) -> PreparedMedia:
-        """Fetch, decode and preprocess one file.
+        """Fetch, decode and preprocess one file, unless this worker just did.
 
         Raises:
             RowError: the file is no usable media, or this one can't be had.
             StoreError: a store can't be had now (retryable).
         """
         # The process id lets the supervisor sweep up after a child that was killed.
-        own = f"{os.getpid()}-{next(_counter)}"
-        half = self.pixels_dir / f"{own}.half"
+        own = self.pixels_dir / f"{os.getpid()}-{next(_counter)}.f32"
+        return self.shared.get(name, own, lambda: self._prepare(name, own))
+
+    def _prepare(self, name: str, own: Path) -> PreparedMedia:
+        half = own.with_suffix(".half")
         try:
             with self._local_file(name) as path:
                 done, strip = self.decoders.read(path, half)
+            self.seconds.add(timings.DECODE, done.decode_s)
+            self.seconds.add(timings.PREPROCESS, done.preprocess_s)
             key = _checked_digest(half, done, name)
-            target = half.rename(self.pixels_dir / f"{own}.f32")
+            half.rename(own)
         finally:
             half.unlink(missing_ok=True)
         if strip:
             self.output.put(layout.frames(name), strip)
-        return PreparedMedia(MediaRef(key, str(target), done.shape), done.frames, done.decoder)
+        return PreparedMedia(MediaRef(key, str(own), done.shape), done.frames, done.decoder)
 
     @contextmanager
     def _local_file(self, name: str) -> Iterator[Path]:
@@ -88,7 +85,8 @@ class MediaPreparer:
             try:
                 path = self.media.local_path(name)
                 if path is None:
-                    path = stack.enter_context(self._downloaded(name))
+                    with self.seconds.measure(timings.DOWNLOAD):
+                        path = stack.enter_context(self._downloaded(name))
             except StoreError as error:
                 if error.retryable:
                     raise

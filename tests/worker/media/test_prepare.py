@@ -19,6 +19,7 @@ from worker.media.decoder import Decoders
 from worker.media.limits import MediaLimits
 from worker.media.prepare import MediaPreparer
 from worker.media.preprocess import ClipPreprocessor
+from worker.media.shared import SharedMedia
 from worker.media.wire import DecoderSetup
 
 RULES = MediaRules("image", 1, None, "rgb")
@@ -48,6 +49,7 @@ def preparer(tmp_path: Path, store: Store, decoders: Decoders) -> MediaPreparer:
         limits=LIMITS,
         downloads_dir=tmp_path / "work",
         pixels_dir=tmp_path / "work",
+        shared=SharedMedia(tmp_path / "shared", 1 << 20),
     )
 
 
