@@ -67,6 +67,10 @@ _COMMANDS = {
         _LazyCommand(
             "mixtral-eval", "judge.mixtral_eval", "app", "NeMo's mixtral_eval.py, by its own flags."
         ),
+        _LazyCommand("compare", "judge.compare.cli", "compare_app", "Compare judged runs."),
+        _LazyCommand(
+            "gate", "judge.compare.cli", "gate_app", "Let a judged run pass, or not, by thresholds."
+        ),
         _LazyCommand("report", "judge.cli", "report_app", "Write the HTML report of a run."),
     )
 }

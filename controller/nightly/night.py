@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from neva.conditions import ConditionReason, Phase
 from neva.errors import ConfigError
+from neva.gate import Decision, fell_by_no_more
 from neva.job_file import parse_job
 from neva.spec import API_VERSION, KIND
 from neva.spec_base import check_dns_label
@@ -129,7 +130,7 @@ def compare(job: Json, baseline: Json | None, max_drop: Decimal | None) -> Verdi
     words = f"score {score}, {how} {before} of {baseline['metadata']['name']}"
     if max_drop is not None:
         words += f"; it may fall by {max_drop}"
-    worse = max_drop is not None and -change > max_drop
+    worse = max_drop is not None and fell_by_no_more(before, score, max_drop) is Decision.NO_GO
     if change > 0:
         reason = ConditionReason.BETTER
     elif worse or (max_drop is None and change < 0):

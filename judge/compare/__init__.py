@@ -1,0 +1,1 @@
+"""Judged runs against each other: `neva compare` and `neva gate`."""
