@@ -1,15 +1,10 @@
-"""Reads a job file: every problem at once, each with its path, and local paths made absolute.
-
-Also decides what the running version supports (`unsupported`): a field that is valid but can't be
-honoured yet is refused by name, never ignored.
-"""
+"""Reads a job file: every problem at once, each with its path, and local paths made absolute."""
 
 from __future__ import annotations
 
 import copy
 import difflib
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -77,17 +72,7 @@ def parse_job(data: dict[str, Any], source: str) -> VideoNevaJob:
     except ValidationError as error:
         problems = [_problem(dict(item)) for item in error.errors(include_url=False)]
         raise JobFileError(source, problems) from error
-    problems = list(unsupported(job.spec))
-    if problems:
-        raise JobFileError(source, problems)
     return job
-
-
-def unsupported(spec: JobSpec) -> Iterator[str]:
-    """What `spec` asks for that this version can't do, as `path: …` lines."""
-    later = "is not supported by this version"
-    if spec.media_base_path.endswith((".tar", ".tar.gz", ".tgz")):
-        yield f"spec.input.mediaBasePath: a tar {later}; give a folder or a prefix"
 
 
 def answer_digest(spec: JobSpec) -> str:

@@ -1,7 +1,7 @@
 """Where a job's media are read from.
 
-A record names a file below `input.mediaBasePath`. Only with `input.allowAbsolute` may it also name
-an absolute path or an s3:// URI.
+A record names a file below `input.mediaBasePath`, or in it where that is a tar. Only with
+`input.allowAbsolute` may it also name an absolute path or an s3:// URI.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from neva.media_names import (
     normalise_media_anywhere,
     normalise_media_name,
 )
+from neva.settings import settings
 from neva.spec import JobSpec
 from neva.store import ObjectInfo, Store, open_object, open_store
+from neva.store.tar import COMPRESSED_SUFFIXES, TAR_SUFFIX, TarStore
 
 
 class MediaStore(Protocol):
@@ -43,8 +45,19 @@ def media_names(spec: JobSpec) -> Callable[[str], str]:
 
 def open_media(spec: JobSpec) -> MediaStore:
     """The media of a job, by their normalised names. Nothing is contacted yet."""
-    below = open_store(spec.media_base_path, confined=True)
+    base = spec.media_base_path
+    below: MediaStore
+    if is_tar(base):
+        cache_dir = settings().cache_dir / "tars"
+        below = TarStore(*open_object(base), cache_dir, settings().tar_max_bytes)
+    else:
+        below = open_store(base, confined=True)
     return AnywhereStore(below) if spec.input.allow_absolute else below
+
+
+def is_tar(uri: str) -> bool:
+    """Whether a mediaBasePath names a tar and no folder."""
+    return uri.endswith((TAR_SUFFIX, *COMPRESSED_SUFFIXES))
 
 
 class AnywhereStore:

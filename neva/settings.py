@@ -51,6 +51,11 @@ class Settings(BaseSettings):
         128 << 20, ge=0, description="Prepared media that a worker keeps for its other shards."
     )
     media_max_bytes: int = Field(16 << 30, ge=1, description="Largest media file.")
+    tar_max_bytes: int = Field(
+        64 << 30,
+        ge=1,
+        description="Largest content of a .tar.gz, unpacked in the cache.",
+    )
     media_max_pixels: int = Field(100_000_000, ge=1, description="Most pixels of one frame.")
     media_max_duration_s: float = Field(14_400.0, gt=0, description="Longest video.")
     media_max_frames: int = Field(1_000_000, ge=1, description="Most frames of a video.")
