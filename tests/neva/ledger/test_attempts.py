@@ -70,6 +70,7 @@ def test_every_row_ends_and_only_killers_are_given_up(
     history: list[PastAttempt] = []
     finished: set[str] = set()
     given_up: set[str] = set()
+    num_deaths = 0
     for _ in range(400):
         plan = plan_attempt(rows, history, max_attempts)
         given_up |= set(plan.give_up)
@@ -80,6 +81,7 @@ def test_every_row_ends_and_only_killers_are_given_up(
             if row in deadly:
                 kept = plan.window[:position]
                 done |= set(kept[: len(kept) - min(flushed, len(kept))])
+                num_deaths += 1
                 break
             done.add(row)
         else:
@@ -90,3 +92,6 @@ def test_every_row_ends_and_only_killers_are_given_up(
             break
     assert finished == set(rows)
     assert given_up == deadly
+    # In company, then halving down to one row, the last of which is already alone.
+    halvings = (num_rows - 1).bit_length()
+    assert num_deaths <= len(deadly) * (max_attempts + halvings + max_attempts - 1)
