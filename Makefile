@@ -11,7 +11,7 @@ INSTALLED := $(VENV)/.installed
 SMOLLM2 := $(VENV)/.smollm2
 
 .PHONY: setup chaos crds chart-readme test-images demo accuracy bench-engine bench-operator \
-	bench-judge check-intervals test mutants test-operator test-cluster lint types layers pytest \
+	bench-judge check-intervals test mutants test-operator test-cluster test-slow lint types layers pytest \
 	test-smollm2 format clean
 
 setup: $(INSTALLED)
@@ -71,6 +71,10 @@ test: lint types layers pytest
 mutants: $(INSTALLED)
 	@NEVA_MODEL_EXAMPLES=$${NEVA_MODEL_EXAMPLES:-2000} $(BIN)/python -m tests.ledger_model.search
 
+# Drains and kills that take their time: those that `make test` leaves out.
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow tests/e2e $(PYTEST_ARGS)
+
 # The whole operator suite over HTTP: minutes. With KUBECONFIG set it runs against that cluster's
 # API server and controllers, in namespaces of its own; nodes are not needed.
 test-operator: $(INSTALLED)
@@ -97,7 +101,7 @@ layers: $(INSTALLED)
 # A short folder: the path of a Unix socket has 103 bytes. It stays when something failed.
 pytest: $(INSTALLED) $(SMOLLM2)
 	folder=$$(mktemp -d /tmp/nv-XXXXXX) && env -u KUBECONFIG $(BIN)/python -m pytest \
-		-m "not operator and not cluster" --numprocesses 2 --dist loadfile \
+		-m "not operator and not cluster and not slow" --numprocesses 2 --dist loadfile \
 		--basetemp $$folder/t $(PYTEST_ARGS) && rm -rf $$folder
 
 # 2,000 mutated media files through the decoding process; FUZZ_ARGS="--files 20000 --seed 2" for more.

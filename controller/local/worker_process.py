@@ -16,7 +16,7 @@ from neva.reasons import Reason
 from neva.tethered import tethered
 
 _MAX_DEATHS_WITHOUT_PROGRESS = 5
-_STOP_GRACE_S = 40.0  # longer than the worker's own drain time
+STOP_GRACE_S = 40.0  # longer than the worker's own drain time
 
 
 class LocalWorker:
@@ -96,7 +96,7 @@ class LocalWorker:
             return
         self._process.terminate()
         try:
-            self._process.wait(_STOP_GRACE_S)
+            self._process.wait(STOP_GRACE_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

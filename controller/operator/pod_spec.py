@@ -20,7 +20,7 @@ _STORAGE_CA_DIR = "/etc/neva/storage-ca"
 _REDIS_CA_DIR = "/etc/neva/redis-ca"
 _USER = 10001
 # Longer than a worker's drain (NEVA_DRAIN_S, 20 s) and what it takes to end its processes.
-_GRACE_S = 60
+GRACE_S = 60
 API_KEY_VARIABLE = "API_TOKEN"
 
 
@@ -105,7 +105,7 @@ def pod_template(
     }
     pod: dict[str, Any] = {
         "restartPolicy": "Never",
-        "terminationGracePeriodSeconds": _GRACE_S,
+        "terminationGracePeriodSeconds": GRACE_S,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "serviceAccountName": service_account,

@@ -131,6 +131,7 @@ def test_of_two_runs_of_one_job_one_works_and_the_other_takes_over_when_it_is_ki
     assert (code, "is finished; nothing was changed" in printed) == (2, True)
 
 
+@pytest.mark.slow
 def test_a_runner_that_was_stopped_for_long_leaves_the_run_to_its_follower(
     make_job: Callable[..., JobFolder],
 ) -> None:

@@ -111,6 +111,7 @@ def test_two_rows_that_kill_the_child_are_found_among_64_and_given_up_alone(
     assert set(alone) <= set(poison.values()), "no innocent row was killed alone"
 
 
+@pytest.mark.slow
 def test_a_row_that_hangs_the_child_in_foreign_code_is_ended_by_the_watchdog(
     make_poisoned: Callable[..., JobFolder],
 ) -> None:

@@ -34,7 +34,7 @@ EXIT_PEER_LOST = 75  # another rank failed first
 
 _MAX_SOCKET_PATH_BYTES = 103  # sun_path of macOS less the final zero; Linux has 107
 _POLL_INTERVAL_S = 0.1
-_TERM_GRACE_S = 5.0
+TERM_GRACE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +266,7 @@ class EngineProcesses:
         for process in self._processes:
             if process.poll() is None:
                 process.terminate()
-        deadline_s = time.monotonic() + _TERM_GRACE_S
+        deadline_s = time.monotonic() + TERM_GRACE_S
         for process in self._processes:
             try:
                 process.wait(max(0.0, deadline_s - time.monotonic()))
