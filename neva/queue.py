@@ -197,6 +197,8 @@ def _broker_settings(redis_url: str) -> dict[str, Any]:
         "visibility_timeout": VISIBILITY_TIMEOUT_S,
         "unacked_restore_interval": 2,
         "unacked_restore_throttle": 1,
+        # The lock of that sweep, which whoever is killed in it keeps: kombu's default is 5 minutes.
+        "unacked_mutex_expire": 10,
         "socket_timeout": 30,
         "socket_keepalive": True,
         "health_check_interval": 10,

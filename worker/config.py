@@ -18,6 +18,7 @@ DRAINING_FILE = "draining"
 CALIBRATION_FILE = "calibration.safetensors"
 CALIBRATION_ERROR_FILE = "calibration.error"
 _BUSY_SUFFIX = ".busy"
+_CONSUMER_SUFFIX = "-consumer.alive"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,12 @@ class WorkerConfig:
         return self.scratch_dir.glob(f"*{_BUSY_SUFFIX}")
 
     @property
+    def signs_of_life(self) -> Iterator[Path]:
+        """Files that living processes touch, see `StalledChildren`."""
+        yield from self.busy_files
+        yield from self.scratch_dir.glob(f"*{_CONSUMER_SUFFIX}")
+
+    @property
     def busy(self) -> bool:
         """Some child works on a shard."""
         return any(self.busy_files)
@@ -88,6 +95,10 @@ class WorkerConfig:
         """A sign of life: `StalledChildren` kills a process whose file nobody touches."""
         with suppress(FileNotFoundError):  # not there for who never was busy
             os.utime(self._busy_file(shard))
+
+    def consuming(self) -> None:
+        """The Celery parent's sign of life, of which there is none before the first."""
+        (self.scratch_dir / f"{os.getpid()}{_CONSUMER_SUFFIX}").touch()
 
     def _busy_file(self, shard: int) -> Path:
         return self.scratch_dir / f"{os.getpid()}-{shard}{_BUSY_SUFFIX}"

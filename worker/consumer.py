@@ -18,7 +18,7 @@ import redis
 import structlog
 from celery import Task
 from celery.exceptions import Reject
-from celery.signals import setup_logging, worker_process_init
+from celery.signals import setup_logging, worker_process_init, worker_ready
 
 from neva import queue
 from neva.errors import ConfigError, NevaError
@@ -55,6 +55,7 @@ log = structlog.get_logger()
 
 SHARED_FOLDER = "shared"
 _MAX_DECODERS = 4
+_SIGN_OF_LIFE_INTERVAL_S = 1.0
 
 
 def read_run(output_uri: str) -> tuple[Manifest, JobSpec]:
@@ -194,6 +195,14 @@ def main() -> None:
         if outcome is Outcome.DRAINED:
             raise Reject("draining", requeue=True)
 
+    def give_signs_of_life(sender: Any, **_: Any) -> None:
+        # Sent again after each reconnection. The timer turns with the loop that takes messages.
+        while signs:
+            sender.timer.cancel(signs.pop())
+        signs.append(sender.timer.call_repeatedly(_SIGN_OF_LIFE_INTERVAL_S, config.consuming))
+
+    signs: list[Any] = []
+    worker_ready.connect(give_signs_of_life, weak=False)
     app.task(bind=True, name=queue.TASK_NAME)(run_shard)
     arguments = [
         "--quiet",

@@ -1,7 +1,8 @@
 """Signs of life of processes that the supervisor started: files that they touch.
 
 A Celery child that is stopped, or stuck where it lets no thread run, can't end itself and keeps its
-locks: whoever wants the engine alone (`EngineTurn`) would wait for it without end.
+locks: whoever wants the engine alone (`EngineTurn`) would wait for it without end. A Celery parent
+that is takes no message any more.
 """
 
 from __future__ import annotations
@@ -41,18 +42,18 @@ class UnchangedFiles:
 
 
 class StalledChildren:
-    """Kills children that are at work and give no sign of life."""
+    """Kills processes that have given signs of life and give none any more."""
 
     def __init__(self, limit_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._limit_s = limit_s
         self._unchanged = UnchangedFiles(clock)
 
-    def kill(self, busy_files: Iterable[Path]) -> None:
+    def kill(self, files: Iterable[Path]) -> None:
         """Kill the owners of files that have not been touched for too long.
 
-        busy_files: of processes that were alive a moment ago (`WorkerConfig.busy_files`).
+        files: of processes that were alive a moment ago (`WorkerConfig.signs_of_life`).
         """
-        for path, still_s in self._unchanged.look(busy_files).items():
+        for path, still_s in self._unchanged.look(files).items():
             if still_s > self._limit_s:
                 pid = int(path.name.partition("-")[0])
                 log.error("child gives no sign of life, killing it", pid=pid, seconds=still_s)

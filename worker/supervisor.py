@@ -164,7 +164,7 @@ class Supervisor:
                         self._keep_engine()
                         self._keep_consumer(config_file)
                     self._sweep()
-                    self._stalled.kill(self._config.busy_files)
+                    self._stalled.kill(self._config.signs_of_life)
                     time.sleep(_CHECK_INTERVAL_S)
                     verdict = lookout.verdict
             self._drain()

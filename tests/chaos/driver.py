@@ -93,21 +93,21 @@ class Chaos:
     """All runs of one invocation."""
 
     def __init__(self, base: Path, seed: int, kind: JobKind, keep: Path) -> None:
-        self._base = base
+        self.base = base
         self._seed = seed
-        self._kind = kind
+        self.kind = kind
         self._keep = keep
         self._expected: Answers | None = None
         self.totals = Totals()
 
     @property
     def _is_stub(self) -> bool:
-        return self._kind.row_s is not None
+        return self.kind.row_s is not None
 
     def undisturbed(self) -> None:
         """Run once in peace; all others must answer the same."""
         folder = self._folder()
-        job = self._kind.make(folder, None, self._settings(1))
+        job = self.kind.make(folder, None, self._settings(1))
         world = LocalWorld(job)
         limits = Limits(0, 1.0, 120.0, 2.0)
         verdict = run(world, None, limits, 0)
@@ -124,7 +124,7 @@ class Chaos:
         folder = self._folder()
         with self._store(shape, seed) as bucket:
             environment = {**self._settings(shape.flush_rows), **bucket.environment}
-            job = self._kind.make(folder, bucket.uri, environment)
+            job = self.kind.make(folder, bucket.uri, environment)
             world: World
             if shape.local:
                 world = LocalWorld(job)
@@ -155,7 +155,7 @@ class Chaos:
         """Whole workers killed while hundreds of messages wait."""
         folder = self._folder()
         seed = self._seed * 1_000_003 + number
-        kind = JobKind(self._kind.media, 0.1, max_rows=1)
+        kind = JobKind(self.kind.media, 0.1, max_rows=1)
         job = kind.make(folder, None, self._settings(1))
         world = ClusterWorld(job, num_workers=2, append_only=False)
         found, verdict = redelivery.measure(world, self._expected, random.Random(seed))
@@ -170,7 +170,7 @@ class Chaos:
             keep_for_reading(folder, f"{self._seed}-{number}", self._keep)
 
     def _folder(self) -> Path:
-        folder = self._base / uuid.uuid4().hex[:6]
+        folder = self.base / uuid.uuid4().hex[:6]
         folder.mkdir()
         return folder
 

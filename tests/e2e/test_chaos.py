@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.chaos.driver import Chaos, Shape
-from tests.chaos.jobs import JobKind, write_media
+from tests.chaos.jobs import JobKind, read_answers, write_media
+from tests.chaos.roles import Role
+from tests.chaos.run import num_computed
+from tests.chaos.world import LocalWorld
+from tests.support.processes import is_running
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -53,3 +60,21 @@ def test_no_row_is_lost_doubled_or_changed_by_twenty_blows_and_nothing_is_left_b
     totals = chaos.totals
     assert (totals.lost, totals.doubled, totals.different, totals.stuck) == (0, 0, 0, 0)
     assert totals.kills >= 20
+
+
+def test_a_celery_parent_that_is_stopped_for_good_is_replaced(chaos: Chaos, tmp_path: Path) -> None:
+    job = chaos.kind.make(Path(tempfile.mkdtemp(dir=chaos.base)), None, {"NEVA_STALL_S": "4"})
+    world = LocalWorld(job)
+    stopped: list[int] = []
+    try:
+        while not world.keep():
+            parents = world.members(Role.CONSUMER)
+            if not stopped and parents and num_computed(world) > 4:
+                stopped.append(parents[0].pid)
+                os.kill(stopped[0], signal.SIGSTOP)
+            time.sleep(0.05)
+        assert stopped
+        assert not is_running(stopped[0])
+    finally:
+        world.close()
+    assert len(read_answers(job).ids) == 122

@@ -39,7 +39,7 @@ def look_again(
     stalled: StalledChildren, clock: Clock, config: WorkerConfig, after_s: float
 ) -> None:
     clock.now_s += after_s
-    stalled.kill(config.busy_files)
+    stalled.kill(config.signs_of_life)
 
 
 def test_a_stopped_child_is_killed_once_its_time_is_over(
