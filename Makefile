@@ -8,11 +8,12 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+MINISTACK := .venv-ministack/bin/ministack
 SMOLLM2 := $(VENV)/.smollm2
 
 .PHONY: setup chaos crds chart-readme test-images demo accuracy bench-engine bench-operator \
-	bench-judge check-intervals test mutants test-operator test-cluster test-slow lint types layers pytest \
-	test-smollm2 format clean
+	bench-judge check-intervals test mutants test-stores test-operator test-cluster test-slow lint \
+	types layers pytest test-smollm2 format clean
 
 setup: $(INSTALLED)
 
@@ -66,6 +67,17 @@ chaos: $(INSTALLED)
 	@$(BIN)/python -m tests.chaos
 
 test: lint types layers pytest
+
+# The suites of store and ledger, and one whole run, on a second S3 server with an environment of its
+# own, or on the store that NEVA_TEST_S3_URI and the AWS_ variables name.
+test-stores: $(INSTALLED) $(if $(NEVA_TEST_S3_URI),,$(MINISTACK))
+	$(if $(NEVA_TEST_S3_URI),,$(BIN)/python -m tests.support.ministack $(MINISTACK)) \
+		$(BIN)/python -m pytest -k own tests/neva/store tests/neva/ledger tests/worker/test_shard.py \
+		tests/controller/test_merge.py tests/e2e/test_bad_rows.py $(PYTEST_ARGS)
+
+$(MINISTACK):
+	$(PYTHON) -m venv .venv-ministack
+	.venv-ministack/bin/pip install --quiet ministack==1.5.33
 
 # The ledger's model in many random runs, then with each rule broken, until that is found; minutes.
 mutants: $(INSTALLED)
@@ -122,4 +134,4 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) demo-run build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-ministack demo-run build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -66,10 +66,10 @@ def test_all_are_named_before_anything_starts_and_the_job_is_refused(
 
 
 def test_with_a_threshold_the_good_rows_are_answered_from_a_bucket(
-    make_job: Callable[..., JobFolder], s3_bucket: str
+    make_job: Callable[..., JobFolder], bucket_uri: str
 ) -> None:
     spec = {"failure": {"failOnError": 0.2}}
-    job = with_bad_rows(make_job(num_clips=4, bucket=f"s3://{s3_bucket}", spec=spec))
+    job = with_bad_rows(make_job(num_clips=4, bucket=bucket_uri.rstrip("/"), spec=spec))
     job.upload()
     code, printed = job.run()
     assert code == 0, printed

@@ -41,6 +41,16 @@ PLACES = st.sampled_from(
         ("send", "*"),
     ]
 )
+# Where a worker has a shard.
+AT_WORK = st.sampled_from(
+    [
+        ("put", "*/claim.json"),
+        ("put", "*/part-*"),
+        ("put", "*/commit.json"),
+        ("compute", "*"),
+        ("compute", "*"),
+    ]
+)
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -54,9 +64,15 @@ class LedgerMachine(RuleBasedStateMachine):
         poison=st.dictionaries(ROWS, st.sampled_from(["kills", "hangs"]), max_size=2),
         flush_rows=st.integers(1, 3),
         max_attempts=st.integers(1, 3),
+        is_begun=st.booleans(),
     )
     def begin(
-        self, num_rows: int, poison: dict[str, str], flush_rows: int, max_attempts: int
+        self,
+        num_rows: int,
+        poison: dict[str, str],
+        flush_rows: int,
+        max_attempts: int,
+        is_begun: bool,
     ) -> None:
         kills = frozenset(row for row, how in poison.items() if how == "kills")
         hangs = frozenset(row for row, how in poison.items() if how == "hangs")
@@ -64,6 +80,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.world.__enter__()
         self.world.start("c0")
         self.world.start("w0")
+        if is_begun:
+            self.world.run_to("c0", "nothing")
 
     @rule(name=PROCESSES)
     def start(self, name: str) -> None:
@@ -116,14 +134,11 @@ class LedgerMachine(RuleBasedStateMachine):
     def drain(self, name: str) -> None:
         self.world.drain(name)
 
-    @rule(victim=st.sampled_from(WORKERS), thief=st.sampled_from(WORKERS), place=PLACES)
+    @rule(victim=st.sampled_from(WORKERS), thief=st.sampled_from(WORKERS), place=AT_WORK)
     def hand_over(self, victim: str, thief: str, place: tuple[str, str]) -> None:
         """A worker stands still until another one has its shard, and is half through it."""
-        self.world.run_to(victim, *place)
-        self.world.wait(7)
-        self.world.redeliver(0)
-        self.world.start(thief)
-        self.world.run_to(thief, "compute")
+        if self.world.run_to(victim, *place):
+            self.world.hand_over(victim, thief)
 
     @rule(num_copies=st.integers(1, 3))
     def deliver_at_once(self, num_copies: int) -> None:
@@ -133,6 +148,15 @@ class LedgerMachine(RuleBasedStateMachine):
         for name in WORKERS:
             self.world.start(name)
             self.world.run_to(name, "take")
+
+    @rule(name=st.sampled_from(WORKERS), num_rows=st.integers(0, 2))
+    def drain_at_work(self, name: str, num_rows: int) -> None:
+        """SIGTERM with so many more rows computed."""
+        for _ in range(num_rows):
+            if self.world.run_to(name, "compute"):
+                self.world.step(name)
+        self.world.drain(name)
+        self.world.run_to(name, "nothing")
 
     @rule(seconds=st.sampled_from([0.5, 1.0, 2.0, 7.0, 60.0]))
     def wait(self, seconds: float) -> None:

@@ -43,32 +43,27 @@ def _queue_lost(world: World) -> None:
         world.lose_message()
 
 
-def _stands_still_at(world: World, verb: str, key: str) -> None:
+def _handed_over_at(world: World, verb: str, key: str) -> None:
     """w0 stands there while its lease expires and w1 gets its message."""
-    _begin(world, "w0", "w1")
+    _begin(world, "w0")
     world.run_to("w0", verb, key)
-    world.wait(7)
-    while world.broker.waiting:
-        world.lose_message()
-    world.redeliver(0)
+    world.hand_over("w0", "w1")
 
 
 def _learns_that_it_lost(world: World) -> None:
-    _stands_still_at(world, "compute", "*")
-    world.run_to("w1", "compute")
+    _handed_over_at(world, "compute", "*")
     for _ in range(3):
         world.step("w0", heartbeat=True)
     world.run_to("w0", "nothing")
 
 
 def _claims_late(world: World) -> None:
-    _stands_still_at(world, "put", "*/claim.json")
-    world.run_to("w1", "compute")
+    _handed_over_at(world, "put", "*/claim.json")
     world.step("w0")
 
 
 def _commits_late(world: World) -> None:
-    _stands_still_at(world, "put", "*/commit.json")
+    _handed_over_at(world, "put", "*/commit.json")
     world.run_to("w1", "ack")
     world.step("w0")
 

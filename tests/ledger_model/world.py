@@ -191,6 +191,15 @@ class World:
         if self.broker.unacked:
             self.broker.restore(sorted(self.broker.unacked)[number % len(self.broker.unacked)])
 
+    def hand_over(self, victim: str, thief: str) -> None:
+        """The victim stands still until its lease is over and the thief is at its shard."""
+        process = self.processes.get(victim)
+        self.wait(7)
+        if process in self.messages:
+            self.broker.restore(self.messages[process])
+            self.start(thief)
+            self.run_to(thief, "compute")
+
     def send_again(self, shard: int) -> None:
         """Some controller sends a message too many."""
         if layout.MANIFEST in self.store.objects:

@@ -72,18 +72,27 @@ def s3_uri(s3_bucket: str) -> str:
 
 
 @pytest.fixture(params=_STORE_KINDS)
-def store_base_uri(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def store_base_uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty base URI of every kind of store in turn."""
     if request.param == "file":
-        yield (tmp_path / "run one").as_uri() + "/"
-    elif request.param == "moto":
-        yield request.getfixturevalue("s3_uri")
-    else:
-        base = f"{os.environ[OWN_ENDPOINT_VARIABLE].rstrip('/')}/{uuid.uuid4().hex}/"
-        yield base
-        store = open_store(base)
-        for info in list(store.list()):
-            store.delete(info.key)
+        return (tmp_path / "run one").as_uri() + "/"
+    return str(request.getfixturevalue("s3_uri" if request.param == "moto" else "own_uri"))
+
+
+@pytest.fixture(params=[kind for kind in _STORE_KINDS if kind != "file"])
+def bucket_uri(request: pytest.FixtureRequest) -> str:
+    """An empty base URI of every S3 server in turn."""
+    return str(request.getfixturevalue("s3_uri" if request.param == "moto" else "own_uri"))
+
+
+@pytest.fixture
+def own_uri() -> Iterator[str]:
+    """An empty base URI on your own endpoint, emptied again."""
+    base = f"{os.environ[OWN_ENDPOINT_VARIABLE].rstrip('/')}/{uuid.uuid4().hex}/"
+    yield base
+    store = open_store(base)
+    for info in list(store.list()):
+        store.delete(info.key)
 
 
 @pytest.fixture
