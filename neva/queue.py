@@ -80,6 +80,7 @@ def connect(redis_url: str) -> redis.Redis:
         list(sentinels.hosts),
         sentinel_kwargs=_sentinel_arguments(sentinels),
         db=sentinels.db,
+        retry=_RETRY_ONCE,
         **sentinels.credentials,
         **_tls_arguments(sentinels),
         **_TIMEOUTS,

@@ -57,7 +57,8 @@ def test_messages_and_leases_go_through_tls(servers: Servers, url: str) -> None:
     servers.behind.flushall()
     with queue.make_app(trusting, "run") as app, queue.connect(trusting) as client:
         queue.send(app, queue.ShardMessage("run", 0))
-        assert queue.depth(client, "run").ready == servers.behind.llen("neva.run") == 1
+        assert queue.depth(client, "run") == queue.depth(servers.behind, "run")
+        assert queue.depth(servers.behind, "run").ready == 1
     with (
         queue.connect(f"{url.format(servers)}ssl_cert_reqs=required") as doubting,
         pytest.raises(redis.ConnectionError) as refusal,
