@@ -13,6 +13,7 @@ import controller.reconciler
 import worker.shard
 from controller.plan import Observed, shards_to_enqueue
 from controller.reconciler import Reconciler
+from controller.retry.base import BaseRun
 from neva.lease import Lease, Leases
 from neva.ledger import Commit, FinishedRow, Ledger, PartRef, Release, ShardPlan, ShardRow, layout
 from neva.ledger.attempts import AttemptPlan, PastAttempt, plan_attempt
@@ -137,6 +138,12 @@ def _failed_without_record(row: ShardRow, reason: Reason, message: str) -> Finis
     return FinishedRow(row.seq, row.row_id, None, error)
 
 
+def _whole_shards(self: BaseRun) -> Iterator[FinishedRow]:
+    for plan in self.manifest.shards:
+        if self.ledger.read_commit(plan.number).num_failed:
+            yield from self.ledger.committed_rows(plan)
+
+
 MUTANTS = (
     Mutant(
         1,
@@ -167,5 +174,6 @@ MUTANTS = (
     Mutant(8, "answers-of-a-batch", ((roles, "answer_to", _answer_of_a_batch),)),
     Mutant(9, "drain-without-flush", ((ShardWorker, "_give_back", _give_back_unflushed),)),
     Mutant(9, "drain-without-release", ((ShardWorker, "_give_back", _give_back_unreleased),)),
+    Mutant(10, "whole-shards-retried", ((BaseRun, "failed", _whole_shards),)),
     Mutant(10, "errors-without-record", ((worker.shard, "failed", _failed_without_record),)),
 )

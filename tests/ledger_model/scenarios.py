@@ -116,5 +116,6 @@ SCENARIOS = (
     Scenario("answers-of-a-batch", _killed_in_the_middle),
     Scenario("drain-without-flush", _drained, Setup(flush_rows=3)),
     Scenario("drain-without-release", _drained),
+    Scenario("whole-shards-retried", _nothing, _POISON),
     Scenario("errors-without-record", _nothing, _POISON),
 )

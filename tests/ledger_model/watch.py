@@ -7,6 +7,7 @@
   killed from outside as often: nobody can tell that from the row's doing).
 * A drain keeps what is finished, releases without counting, and leaves no lease.
 * No error ends the job, unless somebody tampered with the ledger; then the merge must refuse.
+* What a retry would ask are the failed rows alone, whole.
 * At the end each row stands once in outputs or errors, with the reference's bytes.
 """
 
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from controller.retry.base import BaseRun
 from neva.errors import NevaError
 from neva.lease import Lease
 from neva.ledger import Claim, FinishedRow, Ledger, LedgerCorrupt, ShardRow, layout
@@ -237,6 +239,10 @@ class Watch:
         for error in errors[: len(errors) - 1]:  # but the refused line, which is last
             record = self._world.rows[str(error["line"] - 1)].record
             self._must(error.get("record") == record, f"{error} can't be retried")
+        base = BaseRun(Ledger(self._world.store), self._world.manifest, 0, 0)
+        retried = sorted(row.seq for row in base.failed())
+        lost = [error["line"] - 1 for error in errors[: len(errors) - 1]]
+        self._must(retried == lost, f"rows {retried} would be retried, {lost} failed")
         answered = [output["question_id"] for output in outputs]
         failed = [error["line"] - 1 for error in errors]
         self._must(answered == sorted(answered), "outputs are not in the order of the input")
