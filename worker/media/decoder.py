@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +27,9 @@ import structlog
 from neva.errors import NevaError, RowError
 from neva.media_rules import Decoder as DecoderName
 from neva.reasons import Reason
+from neva.store import StoreError
 from worker.media import wire
+from worker.media.ranged import Range
 
 log = structlog.get_logger()
 
@@ -40,6 +42,7 @@ _REASONS: Final = {
     Reason.WRONG_MEDIA_SHAPE,
 }
 # No credentials, no tokens: it needs to find Python and a place for temporary files.
+Fetch = Callable[[Sequence[Range]], None]
 _ENVIRONMENT: Final = (
     *("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME"),
     *("VIRTUAL_ENV", "TMPDIR", "NEVA_LOG_LEVEL"),
@@ -74,11 +77,17 @@ class DecoderProcess:
     def pid(self) -> int | None:
         return None if self._process is None else self._process.pid
 
-    def ask(self, ask: wire.Ask) -> tuple[wire.Done | wire.Failed, bytes]:
+    def ask(
+        self, ask: wire.Ask, fetch: Fetch | None = None
+    ) -> tuple[wire.Done | wire.Failed, bytes]:
         """Have a file read; the answer and the picture.
+
+        Args:
+            fetch: of a file that is given in pieces.
 
         Raises:
             DecoderDied: it crashed, or took too long and was killed.
+            StoreError: `fetch` did.
             NevaError: no process can be started.
         """
         process = self._process or self._start()
@@ -86,9 +95,21 @@ class DecoderProcess:
         deadline_s = time.monotonic() + timeout_s
         try:
             _write(process, wire.pack(ask))
-            sizes = wire.unpack_sizes(_read(process, wire.HEADER.size, deadline_s))
-            answer = wire.unpack_answer(_read(process, sizes.num_json_bytes, deadline_s))
-            return answer, _read(process, sizes.num_picture_bytes, deadline_s)
+            while True:
+                sizes = wire.unpack_sizes(_read(process, wire.HEADER.size, deadline_s))
+                answer = wire.unpack_answer(_read(process, sizes.num_json_bytes, deadline_s))
+                picture = _read(process, sizes.num_picture_bytes, deadline_s)
+                if not isinstance(answer, wire.Need):
+                    return answer, picture
+                if fetch is None:
+                    raise wire.BrokenMessage("it has the whole file")
+                started_s = time.monotonic()
+                fetch(answer.ranges)
+                deadline_s += time.monotonic() - started_s  # no time of the decoder's
+                _write(process, wire.pack(wire.Given()))
+        except StoreError:
+            self.kill()  # it waits in the middle of a file
+            raise
         except TimeoutError:
             self.kill()
             raise DecoderDied(Reason.MEDIA_TIMEOUT, f"took more than {timeout_s:g} s") from None
@@ -165,8 +186,11 @@ class Decoders:
         """Of the processes that are there."""
         return [process.pid for process in self._all if process.pid is not None]
 
-    def read(self, path: Path, pixels: Path) -> tuple[wire.Done, bytes]:
+    def read(self, path: Path, pixels: Path, fetch: Fetch | None = None) -> tuple[wire.Done, bytes]:
         """Read a file into `pixels`, waiting for a process to be free.
+
+        Args:
+            fetch: puts bytes into their places at `path`, which is empty yet; None: it is whole.
 
         Returns:
             What it says of the file, and a picture of its frames (JPEG).
@@ -175,11 +199,16 @@ class Decoders:
             RowError: the file is no usable media, or more than a decoder can bear.
         """
         with self._one() as process:
-            ask = wire.Ask(path=str(path), pixels=str(pixels), decoder=self._first)
+            ask = wire.Ask(
+                path=str(path),
+                pixels=str(pixels),
+                decoder=self._first,
+                in_pieces=fetch is not None,
+            )
             try:
-                answer, picture = process.ask(ask)
+                answer, picture = process.ask(ask, fetch)
             except DecoderDied as died:
-                answer, picture = self._after_death(process, ask, path, died)
+                answer, picture = self._after_death(process, ask, fetch, died)
         if isinstance(answer, wire.Failed):
             raise RowError(answer.message, reason=_known(answer.reason))
         return answer, picture
@@ -190,14 +219,15 @@ class Decoders:
             process.kill()
 
     def _after_death(
-        self, process: DecoderProcess, ask: wire.Ask, path: Path, died: DecoderDied
+        self, process: DecoderProcess, ask: wire.Ask, fetch: Fetch | None, died: DecoderDied
     ) -> tuple[wire.Done | wire.Failed, bytes]:
         """The other decoder's answer, where there is one."""
+        path = Path(ask.path)
         log.warning("decoder died", media=path.name, reason=died.reason, error=died.words)
         if not self._asks_again:
             raise _row_error(path, f"its decoder {died.words}", died.reason) from died
         try:
-            answer, picture = process.ask(ask.model_copy(update={"decoder": "pyav"}))
+            answer, picture = process.ask(ask.model_copy(update={"decoder": "pyav"}), fetch)
         except DecoderDied as again:
             words = f"its decoder {died.words}, and PyAV alone {again.words}"
             raise _row_error(path, words, again.reason) from again

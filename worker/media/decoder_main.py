@@ -14,28 +14,39 @@ import os
 import pickle
 import resource
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from neva.errors import RowError
 from neva.logs import configure_logging
+from neva.media_rules import MediaRules
 from neva.process import die_with_parent
 from neva.reasons import Reason
 from worker.media import wire
-from worker.media.clip import read_clip
+from worker.media.clip import Clip, read_clip
 from worker.media.limits import too_large
+from worker.media.ranged import Range, RangedFile, fetch_needed
 from worker.media.wire import DecoderSetup
 
 _MAX_MESSAGE_CHARACTERS: Final = 2000
 
 
-def answer(ask: wire.Ask, setup: DecoderSetup) -> bytes:
-    """Read one file; the message that says what came of it."""
+def answer(ask: wire.Ask, setup: DecoderSetup, need: Callable[[Sequence[Range]], None]) -> bytes:
+    """Read one file; the message that says what came of it.
+
+    Args:
+        need: has bytes of a file fetched that is given in pieces.
+    """
     path = Path(ask.path)
     try:
         rules = replace(setup.rules, decoder=ask.decoder)
-        clip = read_clip(path, rules, setup.preprocess, setup.limits)
+        if ask.in_pieces:
+            with RangedFile(path, need) as file:
+                clip = _read_pieces(path, file, rules, setup)
+        else:
+            clip = read_clip(path, rules, setup.preprocess, setup.limits)
         clip.pixels.tofile(ask.pixels)
     except RowError as error:
         return _failed(error)
@@ -57,6 +68,19 @@ def answer(ask: wire.Ask, setup: DecoderSetup) -> bytes:
     return wire.pack(done, clip.strip)
 
 
+def _read_pieces(path: Path, file: RangedFile, rules: MediaRules, setup: DecoderSetup) -> Clip:
+    if fetch_needed(path, file, rules, setup.limits):
+        with_pyav = replace(rules, decoder="pyav")
+        try:
+            return read_clip(path, with_pyav, setup.preprocess, setup.limits)
+        except RowError as error:
+            if error.reason is Reason.MEDIA_TOO_LARGE:
+                raise
+        # Not the file's fault before all of it was seen.
+        file.fetch_all()
+    return read_clip(path, rules, setup.preprocess, setup.limits)
+
+
 def main() -> None:
     die_with_parent(int(sys.argv[1]))
     configure_logging()
@@ -69,8 +93,14 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     answers.write(wire.HEADER.pack(0, 0))
     answers.flush()
+
+    def need(ranges: Sequence[Range]) -> None:
+        answers.write(wire.pack(wire.Need(ranges=list(ranges))))
+        answers.flush()
+        wire.read_given(asks)
+
     while (ask := wire.read_ask(asks)) is not None:
-        answers.write(answer(ask, setup))
+        answers.write(answer(ask, setup, need))
         answers.flush()
     sys.stdout.flush()
 

@@ -8,8 +8,8 @@ import math
 import mmap
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -22,13 +22,15 @@ from neva.reasons import Reason
 from neva.store.base import NotFound, Store, StoreError
 from worker.engine.protocol import MediaRef
 from worker.media import wire
-from worker.media.decoder import Decoders
+from worker.media.decoder import Decoders, Fetch
 from worker.media.limits import MediaLimits
+from worker.media.ranged import Range, RangedDownload
 from worker.media.shared import PreparedMedia, SharedMedia
 from worker.stage_seconds import StageSeconds
 
 _MAX_NAME_BYTES: Final = 200
 _FLOAT_BYTES: Final = 4
+_WHOLE_BYTES: Final = 4 << 20
 _counter = itertools.count()
 
 
@@ -40,6 +42,7 @@ class MediaPreparer:
         media: store of mediaBasePath.
         output: store of the run, for the frame strips.
         downloads_dir, pixels_dir: private to this worker.
+        whole_bytes: files up to this size are fetched as a whole, larger ones in pieces.
         shared: what this worker's processes have prepared.
         seconds: where the time goes.
     """
@@ -52,6 +55,7 @@ class MediaPreparer:
     pixels_dir: Path
     shared: SharedMedia
     seconds: StageSeconds = field(default_factory=StageSeconds)
+    whole_bytes: int = _WHOLE_BYTES
 
     def prepare(self, name: str) -> PreparedMedia:
         """Fetch, decode and preprocess one file, unless this worker just did.
@@ -67,8 +71,8 @@ class MediaPreparer:
     def _prepare(self, name: str, own: Path) -> PreparedMedia:
         half = own.with_suffix(".half")
         try:
-            with self._local_file(name) as path:
-                done, strip = self.decoders.read(path, half)
+            with self._local_file(name) as (path, fetch):
+                done, strip = self.decoders.read(path, half, fetch)
             self.seconds.add(timings.DECODE, done.decode_s)
             self.seconds.add(timings.PREPROCESS, done.preprocess_s)
             key = _checked_digest(half, done, name)
@@ -80,35 +84,42 @@ class MediaPreparer:
         return PreparedMedia(MediaRef(key, str(own), done.shape), done.frames, done.decoder)
 
     @contextmanager
-    def _local_file(self, name: str) -> Iterator[Path]:
-        with ExitStack() as stack:
-            try:
-                path = self.media.local_path(name)
-                if path is None:
-                    with self.seconds.measure(timings.DOWNLOAD):
-                        path = stack.enter_context(self._downloaded(name))
-            except StoreError as error:
-                if error.retryable:
-                    raise
-                # It was there when the job was validated.
-                missing = isinstance(error, NotFound)
-                reason = Reason.MEDIA_NOT_FOUND if missing else error.reason
-                raise RowError(error.message, reason=reason) from error
-            yield path
-
-    @contextmanager
-    def _downloaded(self, name: str) -> Iterator[Path]:
-        info = self.media.head(name)
-        if info is not None:
-            self.limits.check_bytes(name, info.size_bytes)
-        folder = self.downloads_dir / f"{os.getpid()}-download" / str(next(_counter))
-        folder.mkdir(parents=True)
+    def _local_file(self, name: str) -> Iterator[tuple[Path, Fetch | None]]:
+        """Where the file lies, and how to get its bytes there if they aren't yet."""
         try:
-            target = folder / _local_name(name)
-            self.media.download(name, target)
-            yield target
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            path = self.media.local_path(name)
+            if path is not None:
+                yield path, None
+                return
+            folder = self.downloads_dir / f"{os.getpid()}-download" / str(next(_counter))
+            folder.mkdir(parents=True)
+            try:
+                yield self._download(name, folder / _local_name(name))
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+        except StoreError as error:
+            if error.retryable:
+                raise
+            # It was there when the job was validated.
+            missing = isinstance(error, NotFound)
+            reason = Reason.MEDIA_NOT_FOUND if missing else error.reason
+            raise RowError(error.message, reason=reason) from error
+
+    def _download(self, name: str, target: Path) -> tuple[Path, Fetch | None]:
+        with self.seconds.measure(timings.DOWNLOAD):
+            info = self.media.head(name)
+            if info is not None:
+                self.limits.check_bytes(name, info.size_bytes)
+            if info is None or info.size_bytes <= self.whole_bytes:
+                self.media.download(name, target)
+                return target, None
+        pieces = RangedDownload(self.media, name, target, info.size_bytes)
+
+        def fetch(ranges: Sequence[Range]) -> None:
+            with self.seconds.measure(timings.DOWNLOAD):
+                pieces.fetch(ranges)
+
+        return target, fetch
 
 
 def _local_name(name: str) -> str:

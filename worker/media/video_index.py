@@ -10,9 +10,10 @@ protocol: nothing that stands in it can make FFmpeg open another file or an addr
 
 from __future__ import annotations
 
+import io
 from array import array
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -133,8 +134,13 @@ def _count(
 
 
 @contextmanager
-def open_container(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+def open_container(
+    path: Path, content: io.RawIOBase | None = None
+) -> Iterator[tuple[InputContainer, VideoStream]]:
     """A file and its best video stream in PyAV, safely; FFmpeg's errors become the row's.
+
+    Args:
+        content: read this instead of what lies at `path`; stays open.
 
     Raises:
         RowError: MEDIA_UNREADABLE.
@@ -144,7 +150,7 @@ def open_container(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     options = {"format_whitelist": demuxer, "protocol_whitelist": "none"}
     try:
         with (
-            path.open("rb") as file,
+            nullcontext(content) if content is not None else path.open("rb") as file,
             av.open(file, "r", format=demuxer, options=options) as container,
         ):
             stream = container.streams.best("video")

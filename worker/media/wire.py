@@ -26,6 +26,7 @@ _MAX_PICTURE_BYTES: Final = 64 << 20
 DecoderUsed = Literal["decord", "pyav", "torchcodec", "pillow"]
 _Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _Frame = Annotated[int, Field(ge=0)]
+_Range = Annotated[tuple[_Frame, _Frame], Field(strict=False)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +48,24 @@ class Ask(_Message):
     Attributes:
         pixels: file to write the pixels to.
         decoder: as in the job, or the one to try after another did not come back.
+        in_pieces: the file is empty yet (`worker.media.ranged`).
     """
 
     path: str
     pixels: str
     decoder: Literal["auto", "decord", "pyav", "torchcodec"]
+    in_pieces: bool = False
+
+
+class Need(_Message):
+    """From it: these bytes of the file are needed. Answered with `Given` when they are there."""
+
+    kind: Literal["need"] = "need"
+    ranges: Annotated[list[_Range], Field(max_length=100_000)]
+
+
+class Given(_Message):
+    """To it: they are there."""
 
 
 class Done(_Message):
@@ -74,7 +88,7 @@ class Failed(_Message):
 
 
 class _Answer(BaseModel):
-    answer: Annotated[Done | Failed, Field(discriminator="kind")]
+    answer: Annotated[Done | Failed | Need, Field(discriminator="kind")]
 
 
 class BrokenMessage(Exception):
@@ -103,7 +117,7 @@ def unpack_sizes(header: bytes) -> Sizes:
     return sizes
 
 
-def unpack_answer(json: bytes) -> Done | Failed:
+def unpack_answer(json: bytes) -> Done | Failed | Need:
     """Raises BrokenMessage."""
     try:
         return _Answer.model_validate_json(b'{"answer":' + json + b"}").answer
@@ -113,8 +127,20 @@ def unpack_answer(json: bytes) -> Done | Failed:
 
 def read_ask(stream: BinaryIO) -> Ask | None:
     """The next file to read; None when the other side is gone."""
+    json = _read_message(stream)
+    return None if json is None else Ask.model_validate_json(json)
+
+
+def read_given(stream: BinaryIO) -> None:
+    """Wait for it. Raises EOFError when the other side is gone."""
+    json = _read_message(stream)
+    if json is None:
+        raise EOFError
+    Given.model_validate_json(json)
+
+
+def _read_message(stream: BinaryIO) -> bytes | None:
     header = stream.read(HEADER.size)
     if len(header) < HEADER.size:
         return None
-    json = stream.read(unpack_sizes(header).num_json_bytes)
-    return Ask.model_validate_json(json)
+    return stream.read(unpack_sizes(header).num_json_bytes)
