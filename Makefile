@@ -12,8 +12,8 @@ MINISTACK := .venv-ministack/bin/ministack
 SMOLLM2 := $(VENV)/.smollm2
 
 .PHONY: setup chaos crds chart-readme test-images demo accuracy bench-engine bench-operator \
-	bench-judge check-intervals test mutants test-stores test-operator test-cluster test-slow lint \
-	types layers pytest test-smollm2 format clean
+	bench-judge check-intervals test mutants test-stores test-operator test-cluster test-slow \
+	test-report lint types layers pytest test-smollm2 format clean
 
 setup: $(INSTALLED)
 
@@ -48,6 +48,12 @@ accuracy: $(INSTALLED)
 # The engine against transformers on one thread; minutes.
 bench-engine: $(INSTALLED)
 	@OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m benchmarks.bench_engine
+
+# The report of ten thousand rows, valid HTML, and no serious finding of axe-core, both from npm.
+test-report: $(INSTALLED)
+	folder=$$(mktemp -d /tmp/nv-XXXXXX) && npm install --silent --no-audit --no-fund \
+		--prefix $$folder axe-core@4 html-validate@10 && \
+		NEVA_NPM=$$folder $(BIN)/python -m pytest -s tests/judge/slow_report.py && rm -rf $$folder
 
 # How fast a judge is asked within its limits, against a local endpoint; a minute.
 bench-judge: $(INSTALLED)

@@ -6,30 +6,50 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-_LOWEST, _HIGHEST = 10.0, 100.0  # scores from 1 to 10, times ten
+_MARGIN = 7.0
 
 
 @dataclass(frozen=True, slots=True)
 class Dumbbell:
-    """Two points on the scale of scores; all in pixels."""
+    """Two points with their 95 % intervals on one scale; all in pixels.
+
+    Attributes:
+        first_reach, second_reach: ends of the intervals; None where there is none.
+    """
 
     width: float
     left: float
     right: float
     first: float
     second: float
+    first_reach: tuple[float, float] | None = None
+    second_reach: tuple[float, float] | None = None
 
 
-def dumbbell(scores: tuple[float, float] | None, width: float = 180) -> Dumbbell | None:
-    """Where the two mean scores lie on a line from 10 to 100."""
+def scale_of(mode: str) -> tuple[float, float]:
+    """Where the axis begins and ends, in the table's unit."""
+    return (10.0, 100.0) if mode in ("scores", "single") else (0.0, 100.0)
+
+
+def dumbbell(summary: Mapping[str, Any], mode: str, width: float = 180) -> Dumbbell | None:
+    """Where the two means lie on the mode's scale."""
+    scores, means = summary["scores"], summary["figures"]["means"]
     if scores is None:
         return None
-    left, right = 7.0, width - 7.0
-    first, second = (
-        round(left + (right - left) * (score - _LOWEST) / (_HIGHEST - _LOWEST), 1)
-        for score in scores
-    )
-    return Dumbbell(width, left, right, first, second)
+    low, high = scale_of(mode)
+    left, right = _MARGIN, width - _MARGIN
+
+    def at(value: float) -> float:
+        inside = min(high, max(low, value))
+        return round(left + (right - left) * (inside - low) / (high - low), 1)
+
+    def reach(estimate: Mapping[str, Any] | None) -> tuple[float, float] | None:
+        if estimate is None or estimate["low"] is None:
+            return None
+        return at(estimate["low"]), at(estimate["high"])
+
+    first, second = means or (None, None)
+    return Dumbbell(width, left, right, at(scores[0]), at(scores[1]), reach(first), reach(second))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,37 +7,22 @@ file don't add up to it, the report says so (`Report.warnings`) and corrects not
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping
+import importlib.metadata
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
 
-from judge.answers import answer_text
 from judge.jsonl import id_key, media_key
-from judge.report.views import (
-    AnswerView,
-    ClipView,
-    ErrorView,
-    Record,
-    Report,
-    RowView,
-    VerdictView,
-    visible,
-)
+from judge.report.rows import build_rows, question_text
+from judge.report.views import ErrorView, Record, Report, visible
 from judge.run import REVIEWS
-from judge.scores import preference
 from neva.errors import ConfigError
 from neva.ledger import layout
 from neva.store.base import Store
 
 _JPEG = b"\xff\xd8\xff"
-_ORDERS = {
-    "as_given": "as given",
-    "swapped": "swapped",
-    "first_alone": "alone",
-    "second_alone": "alone",
-}
-_OUTCOMES = {1: "better", 0: "equal", -1: "worse"}
+_MOST_FRAME_BYTES = 32_000_000  # of the page; a browser takes more, a mail server does not
 
 
 def load_report(store: Store, name: str | None = None) -> Report:
@@ -54,11 +39,13 @@ def load_report(store: Store, name: str | None = None) -> Report:
     outputs, errors = _lines(store, layout.OUTPUTS), _lines(store, layout.ERRORS)
     # Reviews without scores are the remains of a run that is being judged again.
     reviews = _lines(store, REVIEWS) if scores is not None else None
-    if scores is not None and reviews is not None:
-        reviews = [r for r in reviews if set(r["answers"]) == set(scores["answers"])]
     if summary is None and outputs is None and reviews is None:
         raise ConfigError(f"{store.base_uri}: no finished run and no reviews here")
-    warnings = _disagreements(summary, outputs, errors)
+    manifest = _json(store, layout.MANIFEST)
+    all_scores = () if scores is None else (scores, *scores.get("others", ()))
+    names = [str(name) for name in scores["answers"]] if scores else []
+    rows = build_rows(outputs or (), reviews or (), names)
+    media = list(dict.fromkeys(row["m"] for row in rows if row["m"]))
     return Report(
         name=visible(name or _name(store, summary or {})),
         state=str(
@@ -68,11 +55,15 @@ def load_report(store: Store, name: str | None = None) -> Report:
         model_digest=_known(summary, "model_digest"),
         stages_s=(summary or {}).get("stages_s") or {},
         counts=tuple(_counts(summary, scores, outputs, errors)),
-        scores=scores,
+        facts=tuple(_facts(summary or {}, manifest or {}, all_scores, outputs or ())),
+        job=None if manifest is None else _pretty(manifest["job"]),
+        scores=all_scores,
         errors=_grouped(errors or ()),
         judge_errors=_grouped_reviews(reviews or ()),
-        clips=_clips(store, outputs or (), reviews or (), scores),
-        warnings=tuple(warnings),
+        rows=tuple(rows),
+        frames=_frames(store, media),
+        num_media=len(media),
+        warnings=tuple(_disagreements(summary, outputs, errors)),
     )
 
 
@@ -146,7 +137,7 @@ def _grouped(errors: Iterable[Record]) -> dict[str, list[ErrorView]]:
         where = f"line {error.get('line')}"
         if error.get("question_id") is not None:
             where += f", question {error['question_id']}"
-        view = ErrorView(visible(where), visible(error.get("message")), _question_text(record))
+        view = ErrorView(visible(where), visible(error.get("message")), question_text(record))
         groups.setdefault(str(error.get("reason")), []).append(view)
     return dict(sorted(groups.items()))
 
@@ -170,86 +161,59 @@ def _grouped_reviews(reviews: Iterable[Record]) -> dict[str, list[ErrorView]]:
     return dict(sorted(groups.items()))
 
 
-def _clips(
-    store: Store, outputs: Iterable[Record], reviews: Iterable[Record], scores: Record | None
-) -> tuple[ClipView, ...]:
-    """One clip per media name, in the order in which the outputs name them."""
-    names = [str(name) for name in scores["answers"]] if scores else []
-    reviews_of: dict[str, list[Record]] = {}
-    for review in reviews:
-        reviews_of.setdefault(id_key(review["question_id"]) or "", []).append(review)
-    clips: dict[str | None, ClipView] = {}
-
-    def add(media: str | None, row: RowView) -> None:
-        if media not in clips:
-            clips[media] = ClipView(visible(media) if media else None, _frames(store, media))
-        clips[media].rows.append(row)
-
-    for output in outputs:
-        key = id_key(output.get("question_id")) or ""
-        add(_media(output), _row(output, reviews_of.pop(key, []), names))
-    for left in reviews_of.values():
-        add(left[0]["media"], _row(left[0], left, names))
-    return tuple(clips.values())
-
-
-def _row(record: Record, reviews: list[Record], names: list[str]) -> RowView:
-    given = [review["scores"] for review in reviews if review["scores"] is not None]
-    texts: Mapping[str, Any] = reviews[0]["answers"] if reviews else {}
-    if not texts:
-        names, texts = ["answer"], {"answer": answer_text(record)}
-    means = [_mean([scores[name] for scores in given if name in scores]) for name in names]
-    answers = tuple(
-        AnswerView(visible(name), side, None if texts[name] is None else visible(texts[name]), mean)
-        for side, (name, mean) in enumerate(zip(names, means, strict=True), start=3 - len(names))
-    )
-    outcome = None
-    if given and means[0] is not None and means[1] is not None:
-        outcome = _OUTCOMES[preference((means[0], means[1]))]
-    pairs = [scores for scores in given if len(scores) == 2]
-    preferred = {preference((scores[names[0]], scores[names[1]])) for scores in pairs}
-    question = _question_text(record) or visible(reviews[0]["question"] if reviews else "")
-    category = record.get("category")
-    return RowView(
-        question_id=visible(record.get("question_id")),
-        category=visible(category) if category is not None else None,
-        question=question,
-        answers=answers,
-        verdicts=tuple(_verdict(review, names) for review in reviews),
-        outcome=outcome,
-        orders_disagree=len(preferred) > 1,
-    )
+def _facts(
+    summary: Record, manifest: Record, all_scores: Iterable[Record], outputs: Iterable[Record]
+) -> Iterable[tuple[str, str]]:
+    """What else there is to know, as name and value."""
+    yield "neva-batch", importlib.metadata.version("neva-batch")
+    if summary.get("model_digest"):
+        yield "model digest", str(summary["model_digest"])
+    if summary.get("quantization"):
+        yield "quantization", orjson.dumps(summary["quantization"]).decode()
+    switches = sorted({str(o["compat"]) for o in outputs if o.get("compat")})
+    if switches:
+        yield "compat switches", "; ".join(map(visible, switches))
+    if manifest.get("prompts_sha256"):
+        yield "prompts, SHA-256", str(manifest["prompts_sha256"])
+    engine_s = (summary.get("workers_s") or {}).get("engine")
+    if engine_s:
+        model = (manifest.get("job") or {}).get("spec", {}).get("model", {})
+        ranks = model.get("tensorParallelSize", 1) * model.get("pipelineParallelSize", 1)
+        yield "GPU-hours", f"{engine_s * ranks / 3600:.4g} (the engine's seconds by its ranks)"
+    for stage, seconds in (summary.get("workers_s") or {}).items():
+        yield f"workers: {stage.replace('_', ' ')}", f"{seconds:.1f} s"
+    for scores in all_scores:
+        yield from _judge_facts(scores)
 
 
-def _mean(scores: list[float]) -> float | None:
-    return sum(scores) / len(scores) if scores else None
+def _judge_facts(scores: Record) -> Iterable[tuple[str, str]]:
+    judge, names = scores["judge"], " / ".join(map(str, scores["answers"]))
+    served = ", ".join(judge["served_models"]) or "it does not say"
+    yield f"judge of {visible(names)}", visible(f"{judge['model']} (served: {served})")
+    yield "judge's endpoint", visible(judge["endpoint"])
+    sampling = ", ".join(f"{key} {value}" for key, value in judge["sampling"].items())
+    yield "judge's sampling", sampling
+    yield "rubric's digest", str(judge["rules_digest"])
+    tokens = f"{scores['num_prompt_tokens']} in, {scores['num_completion_tokens']} out"
+    yield "judge's tokens", tokens
+    if scores.get("cost") is not None:
+        yield "judge's cost", f"{scores['cost']:.4f}"
 
 
-def _verdict(review: Record, names: list[str]) -> VerdictView:
-    scores, words = review["scores"], (review.get("content") or "").strip()
-    if scores is not None:
-        words = words.partition("\n")[2].strip()  # the first line is the scores
-    failure = None if scores is not None else f"{review['message']} ({review['reason']})"
-    return VerdictView(
-        order=_ORDERS.get(str(review["order"]), "not asked"),
-        shown_first=visible((review.get("shown") or [""])[0]),
-        scores=None if scores is None else (scores.get(names[0]), scores.get(names[1])),
-        words=visible(words),
-        failure=None if failure is None else visible(failure),
-    )
+def _pretty(job: Any) -> str:
+    return visible(orjson.dumps(job, option=orjson.OPT_INDENT_2).decode())
 
 
-def _frames(store: Store, media: str | None) -> str | None:
-    data = store.get_or_none(layout.frames(media_key(media))) if media else None
-    if data is None or not data.startswith(_JPEG):
-        return None
-    return "data:image/jpeg;base64," + base64.b64encode(data).decode()
-
-
-def _media(record: Record) -> str | None:
-    return next((record[k] for k in ("video", "image") if isinstance(record.get(k), str)), None)
-
-
-def _question_text(record: Record) -> str | None:
-    text = next((record[k] for k in ("question", "prompt", "text") if record.get(k)), None)
-    return None if text is None else visible(text)
+def _frames(store: Store, media: Iterable[str]) -> dict[str, str]:
+    """The frames that the model saw, by media name, as many as a page can hold."""
+    frames: dict[str, str] = {}
+    num_bytes = 0
+    for name in media:
+        data = store.get_or_none(layout.frames(media_key(name)))
+        if data is None or not data.startswith(_JPEG):
+            continue
+        num_bytes += len(data)
+        if num_bytes > _MOST_FRAME_BYTES:
+            break
+        frames[name] = "data:image/jpeg;base64," + base64.b64encode(data).decode()
+    return frames

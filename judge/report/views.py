@@ -1,59 +1,13 @@
-"""The plain values that the report's template shows. No IO, no HTML."""
+"""The plain values that the report shows. No IO, no HTML."""
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 Record = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerView:
-    """One model's answer: `score` is the mean over the orders with a verdict, `side` 1 or 2."""
-
-    name: str
-    side: int
-    text: str | None
-    score: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class VerdictView:
-    """One review: `scores` in the order of the answers, not in that shown."""
-
-    order: str
-    shown_first: str
-    scores: tuple[float | None, float | None] | None
-    words: str
-    failure: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class RowView:
-    """One question with its answers and verdicts; `outcome` is answer 2's.
-
-    `orders_disagree`: each order prefers another answer (or only one of them prefers one).
-    """
-
-    question_id: str
-    category: str | None
-    question: str
-    answers: tuple[AnswerView, ...]
-    verdicts: tuple[VerdictView, ...]
-    outcome: str | None
-    orders_disagree: bool
-
-
-@dataclass(slots=True)
-class ClipView:
-    """The questions about one video or image, under the frames that the model saw."""
-
-    media: str | None
-    frames_uri: str | None
-    rows: list[RowView] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +24,14 @@ class Report:
     """Everything on the page.
 
     Attributes:
-        scores: judge/scores.json, None without a judge.
+        facts: what there is to know of the run, by name.
+        job: the job's spec, as its file says it; None for answers that no job gave.
+        scores: judge/scores.json and its `others`, empty without a judge.
         errors, judge_errors: failed rows and questions without a verdict, by reason.
+        rows: one per question, as `judge.report.rows` has them, for the page's own program.
+        frames: JPEG data URIs by media name.
+        num_media: all that rows are about; those without frames in `frames` have none, or too many
+            came before them.
     """
 
     name: str
@@ -80,10 +40,14 @@ class Report:
     model_digest: str | None
     stages_s: Mapping[str, float]
     counts: tuple[tuple[str, int], ...]
-    scores: Record | None
+    facts: tuple[tuple[str, str], ...]
+    job: str | None
+    scores: tuple[Record, ...]
     errors: Mapping[str, list[ErrorView]]
     judge_errors: Mapping[str, list[ErrorView]]
-    clips: tuple[ClipView, ...]
+    rows: tuple[Record, ...]
+    frames: Mapping[str, str]
+    num_media: int
     warnings: tuple[str, ...]
 
 

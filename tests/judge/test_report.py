@@ -86,7 +86,8 @@ class Page(HTMLParser):
         self.tags: list[str] = []
         self.attributes: list[tuple[str, str | None]] = []
         self.text = ""
-        self.feed(re.sub(r"<style>.*?</style>", "<style></style>", page, count=1, flags=re.DOTALL))
+        page = re.sub(r"<style>.*?</style>", "<style></style>", page, count=1, flags=re.DOTALL)
+        self.feed(re.sub(r"<script[^>]*>.*?</script>", "<script></script>", page, flags=re.DOTALL))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
@@ -98,6 +99,12 @@ class Page(HTMLParser):
 
 def page_of(store: MemoryStore) -> str:
     return render_report(load_report(store))
+
+
+def rows_in(page: str) -> list[dict[str, Any]]:
+    """The rows as the page's own program reads them."""
+    blocks = re.findall(r'<script type="application/json" id="rows-\d+">(.*?)</script>', page)
+    return [row for block in blocks for row in orjson.loads(block)]
 
 
 def counts_in(page: str) -> dict[str, int]:
@@ -124,18 +131,66 @@ def test_the_numbers_are_those_of_summary_and_scores() -> None:
 
 
 def test_every_row_has_question_answers_and_both_verdicts() -> None:
-    text = Page(page_of(finished_run())).text
-    for words in ("Q0?", "A1-0", "A2-0", "as given", "swapped", "The first is better."):
-        assert words in text
-    assert "the reply's first line holds no two scores: 'hm'" in text
+    rows = rows_in(page_of(finished_run()))
+    assert [row["id"] for row in rows] == ["0", "1", "2"]
+    assert rows[0]["q"] == "Q0?"
+    assert rows[0]["a"] == [["reference", 1, "A1-0", 7.0], ["model", 2, "A2-0", 7.0]]
+    assert [(v["o"], v["f"]) for v in rows[0]["v"]] == [
+        ("as given", "reference"),
+        ("swapped", "model"),
+    ]
+    assert rows[0]["v"][0]["s"] == [[1, 8], [2, 6]]
+    assert rows[0]["v"][0]["w"].startswith("The first is better.")
+    assert (rows[0]["o"], rows[0]["d"], rows[0]["g"]) == ("equal", 1, 0.0)
+    assert "the reply's first line holds no two scores: 'hm'" in rows[1]["v"][0]["x"]
 
 
-def test_rows_stand_under_the_frames_of_their_video() -> None:
+def test_the_frames_of_a_video_are_there_once() -> None:
     page = page_of(finished_run())
-    assert page.count('<article class="clip">') == 2
     encoded = base64.b64encode(strip()).decode()
-    assert page.count(f'src="data:image/jpeg;base64,{encoded}"') == 1
-    assert "no frames were kept" in page
+    assert page.count(f'data-media="a.mp4">"data:image/jpeg;base64,{encoded}"</script>') == 1
+    assert 'data-media="b.mp4"' not in page
+    assert "of 1 of 2 videos or images" in page
+
+
+def test_frames_end_where_the_page_would_grow_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = finished_run()
+    store.put(layout.frames("b.mp4"), strip())
+    monkeypatch.setattr("judge.report.data._MOST_FRAME_BYTES", 2 * len(strip()) - 1)
+    assert "of 1 of 2 videos or images" in page_of(store)
+
+
+def test_rows_come_in_blocks() -> None:
+    store = MemoryStore()
+    outputs = [
+        {"question_id": n, "text": "Q", "video": "a.mp4", "response": "A"} for n in range(120)
+    ]
+    store.put(layout.OUTPUTS, jsonl(outputs))
+    page = page_of(store)
+    assert page.count('id="rows-') == 3
+    assert len(rows_in(page)) == 120
+
+
+def test_the_run_is_told_with_its_job() -> None:
+    store = finished_run()
+    scores = orjson.loads(store.get(layout.SCORES))
+    store.put(layout.SCORES, orjson.dumps({**scores, "cost": 0.125}))
+    manifest = {"job": {"spec": {"model": {"uri": "s3://m", "tensorParallelSize": 2}}}}
+    store.put(layout.MANIFEST, orjson.dumps({**manifest, "prompts_sha256": "abc"}))
+    summary = orjson.loads(store.get(layout.SUMMARY))
+    store.put(layout.SUMMARY, orjson.dumps({**summary, "workers_s": {"engine": 1800.0}}))
+    text = Page(page_of(store)).text
+    for words in ("1 (the engine's seconds", '"tensorParallelSize": 2', "0.1250", "judge-1", "abc"):
+        assert words in text
+
+
+def test_several_comparisons_have_a_table_each() -> None:
+    store = finished_run()
+    scores = orjson.loads(store.get(layout.SCORES))
+    store.put(
+        layout.SCORES, orjson.dumps({**scores, "others": [{**scores, "answers": ["x", "y"]}]})
+    )
+    assert page_of(store).count("<table>") == 2
 
 
 def test_errors_are_grouped_by_reason() -> None:
@@ -145,12 +200,13 @@ def test_errors_are_grouped_by_reason() -> None:
     assert report.errors["MediaUnreadable"][0].where == "line 4, question 3"
 
 
-def test_hostile_texts_are_shown_as_text() -> None:
+def test_hostile_texts_are_text() -> None:
     page = page_of(finished_run(answer=HOSTILE))
     parsed = Page(page)
-    assert "<img src=x onerror=alert(1)>\ufffd\ufffd[31m</style>" in parsed.text
-    assert "script" not in parsed.tags
-    assert parsed.tags.count("img") == 1
+    assert "<img src=x onerror=alert(1)>\ufffd\ufffd[31m</style>" in parsed.text  # the error
+    assert rows_in(page)[0]["a"][1][2].startswith("<img src=x onerror=alert(1)>\ufffd")
+    assert "boom()</script>" not in page
+    assert "img" not in parsed.tags
     assert parsed.tags.count("style") == 1
     assert not any(name.startswith("on") or name == "style" for name, _ in parsed.attributes)
     assert "\x00" not in page and "\x1b" not in page
@@ -158,17 +214,21 @@ def test_hostile_texts_are_shown_as_text() -> None:
 
 def test_nothing_is_loaded_from_elsewhere_and_the_policy_names_the_style() -> None:
     page = page_of(finished_run())
-    for name, value in Page(page).attributes:
-        if name in ("src", "href"):
-            assert value is not None and value.startswith("data:image/jpeg;base64,")
+    assert not any(name in ("src", "href") for name, _ in Page(page).attributes)
     style = re.search(r"<style>(.*?)</style>", page, re.DOTALL)
     assert style is not None
     assert "url(" not in style[1] and "@import" not in style[1]
-    digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
+    program = re.search(r"<script>(.*?)</script>", page, re.DOTALL)
+    assert program is not None
+    style_hash, program_hash = (
+        base64.b64encode(hashlib.sha256(found[1].encode()).digest()).decode()
+        for found in (style, program)
+    )
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', page)
     assert policy is not None
     assert html.unescape(policy[1]).startswith(
-        f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:;"
+        f"default-src 'none'; style-src 'sha256-{style_hash}'; "
+        f"script-src 'sha256-{program_hash}'; img-src data:;"
     )
 
 
@@ -184,7 +244,7 @@ def test_a_stand_in_is_named_as_one() -> None:
 def test_without_a_judge_there_are_answers_and_no_scores() -> None:
     page = page_of(finished_run(judged=False))
     assert set(counts_in(page)) == {"prompts", "answered", "failed"}
-    assert "A2-1" in page
+    assert rows_in(page)[1]["a"] == [["answer", 2, "A2-1", None]]
     assert "verdict" not in Page(page).text
 
 
@@ -207,7 +267,7 @@ def test_reviews_alone_have_a_report() -> None:
     run_judge([comparison(["conv"])], SETTINGS, client=FakeJudge(lambda _: "7 8"), store=store)
     page = page_of(store)
     assert "Judged only" in page
-    assert "A2-0" in page
+    assert rows_in(page)[0]["a"][1][2] == "A2-0"
 
 
 def test_files_that_disagree_with_the_summary_are_shown_to() -> None:
