@@ -3,6 +3,8 @@
     NEVA_CHAOS_KILLS      processes hit, all runs together (1000)
     NEVA_CHAOS_SEED       what everything random derives from (drawn, and printed)
     NEVA_CHAOS_MODEL      stub | demo: who answers (stub)
+    NEVA_CHAOS_FORM       mixed | kills | redelivery: every eighth run, none or all measure how long
+                          a killed worker's shards wait (mixed)
     NEVA_CHAOS_RUN        only the run of this number, to see a failure again
     NEVA_CHAOS_KEEP       where folders of failed runs go (/tmp/neva-chaos)
 
@@ -22,13 +24,12 @@ from pathlib import Path
 from tests.chaos.driver import Chaos
 from tests.chaos.jobs import JobKind, write_media
 
-_RUNS_PER_REDELIVERY = 8
-
 
 def main() -> int:
     num_kills = int(os.environ.get("NEVA_CHAOS_KILLS", "1000"))
     seed = int(os.environ.get("NEVA_CHAOS_SEED", random.SystemRandom().randrange(1_000_000)))
     is_stub = os.environ.get("NEVA_CHAOS_MODEL", "stub") == "stub"
+    form = os.environ.get("NEVA_CHAOS_FORM", "mixed" if is_stub else "kills")
     only = os.environ.get("NEVA_CHAOS_RUN")
     keep = Path(os.environ.get("NEVA_CHAOS_KEEP", "/tmp/neva-chaos"))
     print(f"chaos: NEVA_CHAOS_SEED={seed}", flush=True)
@@ -47,7 +48,7 @@ def main() -> int:
             chaos.one(int(only))
         number = 0
         while only is None and chaos.totals.kills < num_kills:
-            if is_stub and number % _RUNS_PER_REDELIVERY == _RUNS_PER_REDELIVERY - 1:
+            if form == "redelivery" or (form == "mixed" and number % 8 == 7):
                 chaos.redelivery(number)
             else:
                 chaos.one(number)
