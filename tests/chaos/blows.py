@@ -34,8 +34,9 @@ class Blow:
     Attributes:
         what: a signal's name, or a broker's command.
         which: picks among the processes in the role, modulo their number.
-        after_rows, after_s: struck when so many more rows are computed, or so much time has gone,
-            whichever is first.
+        after_rows: struck when so many more rows are computed, so that a slow machine is hit in
+            the middle of its work, too; or, as there may be nobody to compute any,
+        after_s: when so much time has gone.
         stopped_s: how long a stopped process stays so.
         again: the same once more, to another process in the role, at once.
     """
@@ -49,10 +50,11 @@ class Blow:
     again: bool
 
 
-def draw(rng: random.Random, lease_ttl_s: float, pace_s: float, max_rows: int = 8) -> Blow:
+def draw(rng: random.Random, lease_ttl_s: float, patience_s: float, max_rows: int = 8) -> Blow:
     """The next blow. Always takes the same numbers from `rng`, so that a seed repeats a run.
 
-    pace_s: longest time to the blow.
+    patience_s: how long most blows wait for rows; every sixth may hit at any time, before all work
+        and while somebody starts, too.
     """
     role = rng.choices(list(_ROLE_WEIGHTS), weights=list(_ROLE_WEIGHTS.values()))[0]
     weights = _BROKER_WEIGHTS if role is Role.BROKER else _SIGNAL_WEIGHTS
@@ -61,8 +63,8 @@ def draw(rng: random.Random, lease_ttl_s: float, pace_s: float, max_rows: int = 
         role=role,
         what=what,
         which=rng.randrange(1000),
-        after_rows=rng.randrange(max_rows + 1),
-        after_s=rng.uniform(0.0, pace_s),
+        after_rows=rng.randint(1, max_rows),
+        after_s=rng.choice((rng.uniform(0.0, 1.5), *[patience_s] * 5)),
         # Half of them beyond the lease.
         stopped_s=rng.choice((rng.uniform(0.1, 1), rng.uniform(1, 2.5) * lease_ttl_s)),
         again=rng.random() < 0.3,

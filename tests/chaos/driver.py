@@ -44,7 +44,7 @@ class Shape:
             append_only=rng.random() < 0.5,
             num_workers=rng.choice((2, 2, 3)),
             num_controllers=rng.choice((1, 1, 1, 2)),
-            flush_rows=rng.choice((1, 1, 4)),
+            flush_rows=rng.choice((1, 4, 16)),
             num_blows=rng.randint(num_blows // 2, num_blows + num_blows // 2),
         )
 
@@ -109,7 +109,7 @@ class Chaos:
         folder = self._folder()
         job = self.kind.make(folder, None, self._settings(1))
         world = LocalWorld(job)
-        limits = Limits(0, 1.0, 120.0, 2.0)
+        limits = Limits(0, 1.0, 300.0, 2.0)
         verdict = run(world, None, limits, 0)
         if not verdict.good:
             raise SystemExit(f"the undisturbed run failed: {verdict.problems}, see {folder}")
@@ -137,7 +137,7 @@ class Chaos:
                 )
             limits = Limits(
                 shape.num_blows,
-                pace_s=1.0 if self._is_stub else 4.0,
+                patience_s=6.0 if self._is_stub else 25.0,
                 stuck_s=90.0 if self._is_stub else 180.0,
                 lease_ttl_s=2.0,
             )
@@ -187,7 +187,7 @@ class Chaos:
             "NEVA_LEASE_TTL_S": "2",
             "NEVA_HEARTBEAT_S": "0.3",
             "NEVA_FLUSH_ROWS": str(flush_rows),
-            "NEVA_FLUSH_INTERVAL_S": "0.5",
+            "NEVA_FLUSH_INTERVAL_S": "0.5" if flush_rows < 16 else "2",
             "NEVA_ROWS_IN_FLIGHT": "2",
             "NEVA_MAX_BATCH_ROWS": "4",
             "NEVA_RECONCILE_INTERVAL_S": "0.25",
@@ -202,7 +202,8 @@ class Chaos:
         where = "local" if shape.local else f"cluster of {shape.num_workers}"
         store = f"s3 {shape.fault_rate}" if shape.on_s3 else "file"
         print(
-            f"run {number}: {where}, {store}: {verdict.num_kills} kills in {took_s:.0f} s, "
+            f"run {number}: {where}, {store}: {verdict.num_kills} kills, {verdict.num_at_work} of "
+            f"them while rows were computed, in {took_s:.0f} s, "
             f"{verdict.num_recomputed} rows computed again, {words}",
             flush=True,
         )

@@ -20,6 +20,7 @@ from tests.chaos.jobs import Answers, differences, read_answers
 from tests.chaos.world import World, everybody, kill_marked, left_behind
 
 _LOOK_S = 0.03
+_VACANT_S = 1.0  # a blow at a role that nobody fills is given up after so long
 _GONE_S = 15.0  # what was killed may take so long to be gone
 
 
@@ -29,11 +30,12 @@ class Limits:
 
     Attributes:
         num_blows: processes hit, at least, unless the run ends before.
+        patience_s: see `draw`.
         stuck_s: without any progress for so long, a run counts as stuck.
     """
 
     num_blows: int
-    pace_s: float
+    patience_s: float
     stuck_s: float
     lease_ttl_s: float
 
@@ -43,6 +45,7 @@ class Verdict:
     """What became of a run."""
 
     hits: Counter[str] = field(default_factory=Counter)
+    num_at_work: int = 0  # blows after which rows had been computed since the one before
     num_rows: int = 0
     num_recomputed: int = 0
     lost: int = 0
@@ -93,14 +96,15 @@ def _blows_until_the_end(
             return
         if verdict.num_kills < limits.num_blows:
             if blow is None:
-                blow = draw(rng, limits.lease_ttl_s, limits.pace_s)
+                blow = draw(rng, limits.lease_ttl_s, limits.patience_s)
                 drawn_s, rows_then = time.monotonic(), num_computed(world)
             rows = num_computed(world) - rows_then
-            if rows >= max(1, blow.after_rows) or time.monotonic() - drawn_s >= blow.after_s:
+            if rows >= blow.after_rows or time.monotonic() - drawn_s >= blow.after_s:
                 num_hit = strike(world, blow, stopped)
                 if num_hit:
                     verdict.hits[f"{blow.role.value}: {blow.what}"] += num_hit
-                if num_hit or time.monotonic() - drawn_s > blow.after_s + limits.pace_s:
+                    verdict.num_at_work += num_hit if rows else 0
+                if num_hit or time.monotonic() - drawn_s > blow.after_s + _VACANT_S:
                     blow = None
         time.sleep(_LOOK_S)
 
