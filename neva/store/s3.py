@@ -19,6 +19,7 @@ from neva.store.base import (
     BucketNotFound,
     NotFound,
     ObjectInfo,
+    StoreDenied,
     StoreError,
     StoreUnavailable,
     check_key,
@@ -202,6 +203,8 @@ class S3Store:
             raise BucketNotFound(
                 f"there is no bucket {self._bucket!r}: create it or correct the URI"
             ) from None
+        except StoreDenied:
+            pass  # the right to ask is missing, and will be the next time: the object's 404 stands
         except StoreError:
-            return  # the right to ask may be missing; the object's 404 stands
+            return
         self._bucket_is_known = True

@@ -190,6 +190,15 @@ def test_a_bucket_that_is_deleted_in_the_middle_is_named(s3_uri: str, s3_bucket:
         assert not caught.value.retryable
 
 
+def test_a_bucket_that_must_not_be_asked_for_is_asked_for_once(
+    proxied_store: Store, proxy: S3Proxy, s3_bucket: str
+) -> None:
+    denied = Fault("HEAD", times=1, status=404)
+    proxy.faults = [denied, Fault("HEAD", f"/{s3_bucket}", times=1, status=403)]
+    assert [proxied_store.head(name) for name in ("a", "b", "c")] == [None] * 3
+    assert len(proxy.seen) == 4
+
+
 @pytest.mark.parametrize("code", ["ExpiredToken", "InvalidAccessKeyId", "TokenRefreshRequired"])
 def test_credentials_that_expire_in_the_middle_are_named(
     proxied_store: Store, proxy: S3Proxy, code: str
