@@ -73,7 +73,7 @@ def precision(record: Mapping[str, Any]) -> list[str]:
     overall, sentences = record["all"], []
     found, second = overall["figures"], record["answers"][1]
     difference = found["difference"]
-    if difference is not None and difference["se"] is not None:
+    if difference is not None and difference["se"]:
         words = f"{second}: {difference['value']:+.1f} points{_interval(difference)}"
         if found["p_value"] is not None:
             words += f", p = {found['p_value']:.2g}"

@@ -47,8 +47,8 @@ def sign_flip_p(differences: Sequence[float]) -> float | None:
 
 def smallest_difference(se: float | None, num_clusters: int) -> float | None:
     """The true difference that such a comparison finds significant in 80 % of cases, in the unit
-    of `se`; None when there is no standard error."""
-    if se is None or num_clusters < 2:
+    of `se`; None when there is no standard error, or nothing spread at all."""
+    if not se or num_clusters < 2:
         return None
     return se * (t_quantile((1 + CONFIDENCE) / 2, num_clusters - 1) + NormalDist().inv_cdf(POWER))
 

@@ -15,14 +15,28 @@ def record(judge: FakeJudge, num: int = 4) -> dict[str, object]:
 
 
 def test_the_table_says_what_its_figures_are_worth() -> None:
-    found = record(FakeJudge(lambda content: "9 6" if "Q0" in content else "8 7"))
+    def answer(content: str) -> str:
+        """The model gains a point in the first question, loses one in the second."""
+        own = 8 if "Q0?" in content else 6 if "Q1?" in content else 7
+        reference_first = content.partition("[Assistant 1]\n")[2].startswith("A1")
+        return f"7 {own}" if reference_first else f"{own} 7"
+
+    found = record(FakeJudge(answer))
     sentences = precision(found)
-    assert sentences[0].startswith("model: +0.0 points (95 % interval")
+    assert sentences[0].startswith("model: +0.0 points (95 % interval -13.0 to 13.0), p = 1")
     assert "4 questions about 4 videos or images can show differences above" in sentences[1]
-    assert "the answer shown first is preferred in 100 % of 8 decided reviews" in sentences[2]
+    assert "the answer shown first is preferred in 50 % of 4 decided reviews" in sentences[2]
     console = Console(width=100, record=True)
     console.print(scores_table(found))
     assert "shown first is preferred" in console.export_text()
+
+
+def test_a_judge_that_follows_the_order_is_found_out() -> None:
+    sentences = precision(record(FakeJudge(lambda _: "9 6")))
+    assert sentences == [
+        "the answer shown first is preferred in 100 % of 8 decided reviews "
+        "(95 % interval 67.6 to 100.0 %)"
+    ]
 
 
 def test_one_question_claims_no_precision() -> None:

@@ -58,6 +58,7 @@ def test_the_power_hint_is_that_of_a_t_test() -> None:
     critical = stats.t.ppf(0.975, num - 1)
     assert stats.nct.sf(critical, num - 1, hint / se) == pytest.approx(0.8, abs=0.02)
     assert smallest_difference(None, 24) is None
+    assert smallest_difference(0.0, 24) is None  # no spread seen says nothing of the next one
 
 
 @pytest.mark.parametrize(("yes", "num"), [(0, 5), (5, 5), (30, 60), (1, 200)])
