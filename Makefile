@@ -78,7 +78,7 @@ test: lint types layers pytest
 # own, or on the store that NEVA_TEST_S3_URI and the AWS_ variables name.
 test-stores: $(INSTALLED) $(if $(NEVA_TEST_S3_URI),,$(MINISTACK))
 	$(if $(NEVA_TEST_S3_URI),,$(BIN)/python -m tests.support.ministack $(MINISTACK)) \
-		$(BIN)/python -m pytest -k own tests/neva/store tests/neva/ledger tests/worker/test_shard.py \
+		$(BIN)/python -m pytest -k own tests/neva/store tests/neva/ledger tests/worker/test_shard*.py \
 		tests/controller/test_merge.py tests/e2e/test_bad_rows.py $(PYTEST_ARGS)
 
 $(MINISTACK):

@@ -107,6 +107,7 @@ class ShardWorker:
             claimed = self.ledger.claim(shard, claim)
         except NevaError as error:
             self.unsure[shard, attempt.number] = claim, _orderly_end(error)
+            self._try_for_a_while(self._catch_up_releases)
             raise
         finally:
             if not claimed:
@@ -206,11 +207,18 @@ class ShardWorker:
         be written is caught up with later, lest an outage be counted against the rows.
         """
         self.unreleased[shard, attempt] = release
+
+        def finish() -> None:
+            writer.flush()
+            self._catch_up_releases()
+
+        self._try_for_a_while(finish)
+
+    def _try_for_a_while(self, finish: Callable[[], None]) -> None:
         for pause_s in _RELEASE_PAUSES_S:
             self.sleep(pause_s)
             try:
-                writer.flush()
-                self._catch_up_releases()
+                finish()
             except LeaseLost:
                 return
             except NevaError as error:
@@ -220,7 +228,8 @@ class ShardWorker:
 
     def _catch_up_releases(self) -> None:
         for (shard, attempt), (claim, release) in list(self.unsure.items()):
-            if self.ledger.holds_claim(shard, claim):
+            # Once more: it is ours then, or somebody else's, but won't appear any more by itself.
+            if self.ledger.claim(shard, claim):
                 self.unreleased[shard, attempt] = release
             del self.unsure[shard, attempt]
         for (shard, attempt), release in list(self.unreleased.items()):

@@ -186,10 +186,6 @@ class Ledger:
             return False
         return True
 
-    def holds_claim(self, number: int, claim: Claim) -> bool:
-        """Whether this very claim was made: a PUT that failed may have been done all the same."""
-        return self.store.get_or_none(layout.claim(number, claim.attempt)) == claim.to_json()
-
     def write_part(
         self, number: int, attempt: int, part: int, rows: Sequence[FinishedRow]
     ) -> PartRef:

@@ -110,6 +110,22 @@ class LedgerMachine(RuleBasedStateMachine):
         if self.world.run_to(name, *place):
             self.world.step(name, fate)
 
+    @rule(
+        name=st.sampled_from(WORKERS),
+        place=AT_WORK,
+        fate=st.sampled_from([Fate.REFUSED, Fate.LOST, Fate.LATE]),
+        next_name=st.sampled_from(WORKERS),
+    )
+    def disturb_work(self, name: str, place: tuple[str, str], fate: Fate, next_name: str) -> None:
+        """And let another worker look at what has become of it."""
+        if self.world.run_to(name, *place):
+            self.world.step(name, fate)
+            self.world.run_to(name, "pop")
+            self.world.start(next_name)
+            for shard in range(len(self.world.manifest.shards)):
+                self.world.send_again(shard)
+            self.world.run_to(next_name, "compute")
+
     @rule(name=PROCESSES, how=st.sampled_from(["before", "done", "late"]), noticed=st.booleans())
     def kill(self, name: str, how: str, noticed: bool) -> None:
         self.world.kill(name, done=how == "done", late=how == "late")

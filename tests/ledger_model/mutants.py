@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,17 @@ from controller.plan import Observed, shards_to_enqueue
 from controller.reconciler import Reconciler
 from controller.retry.base import BaseRun
 from neva.lease import Lease, Leases
-from neva.ledger import Commit, FinishedRow, Ledger, PartRef, Release, ShardPlan, ShardRow, layout
+from neva.ledger import (
+    Commit,
+    FinishedRow,
+    Ledger,
+    PartRef,
+    Release,
+    ShardPlan,
+    ShardRow,
+    ShardState,
+    layout,
+)
 from neva.ledger.attempts import AttemptPlan, PastAttempt, plan_attempt
 from neva.ledger.ledger import rows_sha256
 from neva.reasons import Reason
@@ -121,6 +132,26 @@ def _answer_of_a_batch(
     return {**row.record, "response": f"answer to {row.row_id}{noise}", "attempt": attempt}
 
 
+def _unsure_claims_forgotten(self: ShardWorker) -> None:
+    for (shard, attempt), release in list(self.unreleased.items()):
+        self.ledger.release(shard, attempt, release)
+        del self.unreleased[shard, attempt]
+
+
+def _state_from_a_listing(self: Ledger, number: int) -> ShardState:
+    found = [item.key for item in self.store.list(layout.shard(number))]
+    files = [file for key in found if (file := re.search(r"attempts/(\d+)/(\w+)", key))]
+    return ShardState(
+        committed=layout.commit(number) in found,
+        attempts=tuple(sorted({int(file[1]) for file in files})),
+        released=frozenset(int(file[1]) for file in files if file[2] == "release"),
+        parts={
+            n: tuple(PartRef(key, "") for key in found if f"attempts/{n}/part-" in key)
+            for n in {int(file[1]) for file in files}
+        },
+    )
+
+
 def _give_back_unflushed(
     self: ShardWorker, shard: int, attempt: int, writer: PartWriter, release: Release
 ) -> None:
@@ -171,6 +202,10 @@ MUTANTS = (
     Mutant(7, "attempts-not-counted", ((worker.shard, "plan_attempt", _attempts_do_not_count),)),
     Mutant(7, "orderly-ends-counted", ((worker.shard, "plan_attempt", _every_end_counts),)),
     Mutant(7, "living-attempts-counted", ((Leases, "take", _taken_from_whoever_has_it),)),
+    Mutant(
+        7, "unsure-claims-counted", ((ShardWorker, "_catch_up_releases", _unsure_claims_forgotten),)
+    ),
+    Mutant(7, "state-from-a-listing", ((Ledger, "shard_state", _state_from_a_listing),)),
     Mutant(8, "answers-of-a-batch", ((roles, "answer_to", _answer_of_a_batch),)),
     Mutant(9, "drain-without-flush", ((ShardWorker, "_give_back", _give_back_unflushed),)),
     Mutant(9, "drain-without-release", ((ShardWorker, "_give_back", _give_back_unreleased),)),

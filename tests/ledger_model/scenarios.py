@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from tests.ledger_model.scheduler import Fate
 from tests.ledger_model.world import Setup, World
 
 
@@ -84,6 +85,22 @@ def _drained(world: World) -> None:
     world.drain("w0")
 
 
+def _claims_unheard(world: World) -> None:
+    _begin(world, "w0")
+    world.run_to("w0", "put", "*/claim.json")
+    world.step("w0", Fate.LOST)
+    world.send_again(0)
+
+
+def _drained_behind_a_stale_listing(world: World) -> None:
+    """Which lacks the release, while the next worker looks."""
+    _drained(world)
+    world.run_to("w0", "nothing")
+    world.store.num_hidden = 1
+    world.start("w1")
+    world.run_to("w1", "ack")
+
+
 def _copies_at_once(world: World) -> None:
     """Three workers have looked for a lease, then one after the other looks into the ledger."""
     _begin(world)
@@ -113,6 +130,12 @@ SCENARIOS = (
     Scenario("attempts-not-counted", _nothing, _POISON),
     Scenario("orderly-ends-counted", _drained, Setup(num_rows=2, flush_rows=1, max_attempts=1)),
     Scenario("living-attempts-counted", _copies_at_once, Setup(num_rows=1)),
+    Scenario("unsure-claims-counted", _claims_unheard, Setup(num_rows=1, max_attempts=1)),
+    Scenario(
+        "state-from-a-listing",
+        _drained_behind_a_stale_listing,
+        Setup(num_rows=2, flush_rows=1, max_attempts=1),
+    ),
     Scenario("answers-of-a-batch", _killed_in_the_middle),
     Scenario("drain-without-flush", _drained, Setup(flush_rows=3)),
     Scenario("drain-without-release", _drained),

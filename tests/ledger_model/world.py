@@ -105,7 +105,7 @@ class World:
         if name in CONTROLLERS:
             self.scheduler.start(process, lambda: roles.run_controller(self))
         else:
-            config = self.configs[name] = roles.ModelConfig(name)
+            config = self.configs[name] = roles.ModelConfig("children of one pod")
             self.scheduler.start(process, lambda: roles.run_worker(self, process, config))
         self._check()
 

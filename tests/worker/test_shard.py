@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -17,73 +16,13 @@ import redis
 
 from neva.errors import NevaError
 from neva.lease import Lease, Leases
-from neva.ledger import Claim, FinishedRow, Ledger, PartRef, ShardPlan, ShardRow, layout
+from neva.ledger import Claim, FinishedRow, Ledger, PartRef, ShardRow, layout
 from neva.settings import Settings
 from neva.store import Store, StoreUnavailable
-from worker.config import DRAINING_FILE, WorkerConfig
+from tests.worker.shard_bench import ROWS, Bench, FakeAnswerer
+from worker.config import DRAINING_FILE
 from worker.heartbeat import Heartbeat
-from worker.shard import Outcome, ShardWorker
-
-ROWS = [ShardRow(n, n + 1, str(n), "?", "a.mp4", {"question_id": n}) for n in range(6)]
-
-
-class FakeAnswerer:
-    """Answers rows one by one; calls `before` first, which may raise."""
-
-    def __init__(self, before: Callable[[ShardRow], None] = lambda row: None) -> None:
-        self.before = before
-        self.asked: list[str] = []
-
-    def answer(
-        self,
-        rows: Iterable[ShardRow],
-        attempt: int,
-        finish: Callable[[FinishedRow], None],
-        tick: Callable[[], None],
-    ) -> None:
-        for row in rows:
-            tick()
-            self.before(row)
-            self.asked.append(row.row_id)
-            finish(FinishedRow(row.seq, row.row_id, {**row.record, "attempt": attempt}, None))
-
-
-class Bench:
-    def __init__(self, store: Store, client: redis.Redis, folder: Path) -> None:
-        self.ledger = Ledger(store)
-        self.client = client
-        self.leases = Leases(client, "run", ttl_s=30)
-        self.config = WorkerConfig("me", "", "", folder, 3, folder, folder, os.getpid())
-        self.settings = Settings(flush_rows=1, heartbeat_s=0.02)
-        self.plan: ShardPlan = self.ledger.write_shard(0, ROWS)
-
-    def worker(self, answerer: FakeAnswerer, ledger: Ledger | None = None) -> ShardWorker:
-        return ShardWorker(
-            self.config,
-            self.settings,
-            ledger or self.ledger,
-            self.leases,
-            self.client,
-            answerer,  # type: ignore[arg-type]
-            max_attempts=3,
-            sleep=lambda seconds: None,
-        )
-
-    def run(self, answerer: FakeAnswerer) -> Outcome:
-        return self.worker(answerer).run(self.plan, None)
-
-    def killed_attempt(self, number: int, window: list[str], finished: list[str]) -> None:
-        """What a worker leaves that was killed: a claim and some parts."""
-        self.ledger.claim(0, Claim(number, "dead", "d", window))
-        for part, row_id in enumerate(finished, 1):
-            row = ROWS[int(row_id)]
-            done = FinishedRow(row.seq, row_id, {**row.record, "attempt": number}, None)
-            self.ledger.write_part(0, number, part, [done])
-
-    def answers(self) -> list[tuple[str, object]]:
-        """(row, attempt that answered it) of the committed shard, errors as their reason."""
-        rows = self.ledger.committed_rows(self.plan)
-        return [(r.row_id, r.output["attempt"] if r.output else r.error["reason"]) for r in rows]  # type: ignore[index]
+from worker.shard import Outcome
 
 
 @pytest.fixture
@@ -123,57 +62,6 @@ def test_a_shard_somebody_works_on_is_left_to_them(bench: Bench) -> None:
     assert bench.run(answerer) is Outcome.NOTHING_TO_DO
     assert answerer.asked == []
     assert not bench.ledger.shard_state(0).attempts
-
-
-class SlowLedger(Ledger):
-    """Lets others do something while a claim is on its way."""
-
-    meanwhile: Callable[[], None] = staticmethod(lambda: None)
-
-    def claim(self, number: int, claim: Claim) -> bool:
-        self.meanwhile()
-        return super().claim(number, claim)
-
-
-def test_copies_of_one_message_make_one_attempt(bench: Bench, store: Store) -> None:
-    """More than max_attempts at once, else the last would take the others for dead."""
-    copies = [bench.worker(FakeAnswerer()) for _ in range(5)]
-    outcomes: list[Outcome] = []
-    ledger = SlowLedger(store)
-    ledger.meanwhile = lambda: outcomes.extend(copy.run(bench.plan, None) for copy in copies)
-    assert bench.worker(FakeAnswerer(), ledger).run(bench.plan, None) is Outcome.COMMITTED
-    assert outcomes == [Outcome.NOTHING_TO_DO] * 5
-    assert bench.answers() == [(str(n), 1) for n in range(6)]
-
-
-def test_a_worker_that_was_too_slow_to_claim_leaves_the_shard_and_its_lease(
-    bench: Bench, store: Store
-) -> None:
-    ledger = SlowLedger(store)
-    ledger.meanwhile = lambda: bench.killed_attempt(1, ["0"], [])
-    assert bench.worker(FakeAnswerer(), ledger).run(bench.plan, None) is Outcome.NOTHING_TO_DO
-    assert bench.leases.get(0) is None
-
-
-class ForgetfulLedger(Ledger):
-    """Claims, but its answer is lost."""
-
-    def claim(self, number: int, claim: Claim) -> bool:
-        super().claim(number, claim)
-        raise StoreUnavailable("no answer")
-
-
-def test_a_claim_whose_answer_was_lost_is_not_counted_against_the_rows(
-    bench: Bench, store: Store
-) -> None:
-    worker = bench.worker(FakeAnswerer(), ForgetfulLedger(store))
-    for _ in range(4):
-        with pytest.raises(StoreUnavailable):
-            worker.run(bench.plan, None)
-        assert bench.leases.get(0) is None
-    dataclasses.replace(worker, ledger=bench.ledger).run(bench.plan, None)
-    assert len(bench.ledger.shard_state(0).released) == 4
-    assert all(isinstance(attempt, int) for _, attempt in bench.answers()), "no row was given up"
 
 
 def test_a_lease_that_is_lost_on_the_last_row_is_not_followed_by_a_commit(bench: Bench) -> None:

@@ -112,14 +112,6 @@ def test_a_listing_that_lacks_what_was_written_last_hides_nothing(
     assert ledger.is_superseded(0, 2)
 
 
-def test_a_claim_whose_answer_was_lost_is_recognised(ledger: Ledger) -> None:
-    mine, theirs = Claim(1, "me", "a", ["7"]), Claim(1, "me", "b", ["7"])
-    assert not ledger.holds_claim(0, mine)
-    ledger.claim(0, mine)
-    assert ledger.holds_claim(0, mine)
-    assert not ledger.holds_claim(0, theirs)
-
-
 def test_a_commit_counts_failed_rows(ledger: Ledger) -> None:
     error = FinishedRow(0, "7", None, {"line": 1, "reason": "MediaUnreadable"})
     part = ledger.write_part(0, 1, 1, [error])

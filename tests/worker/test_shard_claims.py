@@ -1,0 +1,99 @@
+"""Who gets an attempt, and which attempts are held against the rows."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import redis
+
+from neva.ledger import Claim, Ledger, layout
+from neva.store import AlreadyExists, Store, StoreUnavailable
+from tests.worker.shard_bench import Bench, FakeAnswerer
+from worker.shard import Outcome
+
+
+@pytest.fixture
+def bench(store: Store, redis_client: redis.Redis, tmp_path: Path) -> Bench:
+    return Bench(store, redis_client, tmp_path)
+
+
+class SlowLedger(Ledger):
+    """Lets others do something while a claim is on its way."""
+
+    meanwhile: Callable[[], None] = staticmethod(lambda: None)
+
+    def claim(self, number: int, claim: Claim) -> bool:
+        self.meanwhile()
+        return super().claim(number, claim)
+
+
+def test_copies_of_one_message_make_one_attempt(bench: Bench, store: Store) -> None:
+    """More than max_attempts at once, else the last would take the others for dead."""
+    copies = [bench.worker(FakeAnswerer()) for _ in range(5)]
+    outcomes: list[Outcome] = []
+    ledger = SlowLedger(store)
+    ledger.meanwhile = lambda: outcomes.extend(copy.run(bench.plan, None) for copy in copies)
+    assert bench.worker(FakeAnswerer(), ledger).run(bench.plan, None) is Outcome.COMMITTED
+    assert outcomes == [Outcome.NOTHING_TO_DO] * 5
+    assert bench.answers() == [(str(n), 1) for n in range(6)]
+
+
+def test_a_worker_that_was_too_slow_to_claim_leaves_the_shard_and_its_lease(
+    bench: Bench, store: Store
+) -> None:
+    ledger = SlowLedger(store)
+    ledger.meanwhile = lambda: bench.killed_attempt(1, ["0"], [])
+    assert bench.worker(FakeAnswerer(), ledger).run(bench.plan, None) is Outcome.NOTHING_TO_DO
+    assert bench.leases.get(0) is None
+
+
+class ForgetfulLedger(Ledger):
+    """Claims, but the answer is lost; or the claim comes to nothing, or arrives much later."""
+
+    num_failures = 1
+    claims_at_once = True
+    late: Claim | None = None
+
+    def claim(self, number: int, claim: Claim) -> bool:
+        if not self.num_failures:
+            return super().claim(number, claim)
+        self.num_failures -= 1
+        if self.claims_at_once:
+            super().claim(number, claim)
+        self.late = claim
+        raise StoreUnavailable("no answer")
+
+
+@pytest.mark.parametrize("claims_at_once", [True, False])
+def test_a_claim_whose_answer_was_lost_is_not_counted_against_the_rows(
+    bench: Bench, store: Store, claims_at_once: bool
+) -> None:
+    """Whoever comes next, this child or another one."""
+    for _ in range(4):  # more often than a row may kill
+        ledger = ForgetfulLedger(store)
+        ledger.claims_at_once = claims_at_once
+        with pytest.raises(StoreUnavailable):
+            bench.worker(FakeAnswerer(), ledger).run(bench.plan, None)
+        assert bench.leases.get(0) is None
+        assert ledger.late is not None
+        with contextlib.suppress(AlreadyExists):
+            store.put(layout.claim(0, ledger.late.attempt), ledger.late.to_json(), if_absent=True)
+    assert len(bench.ledger.shard_state(0).released) == 4
+    assert bench.run(FakeAnswerer()) is Outcome.COMMITTED
+    assert all(isinstance(attempt, int) for _, attempt in bench.answers()), "no row was given up"
+
+
+def test_a_claim_that_stays_unsure_is_settled_with_the_next_message(
+    bench: Bench, store: Store
+) -> None:
+    ledger = ForgetfulLedger(store)
+    ledger.num_failures = 6
+    worker = bench.worker(FakeAnswerer(), ledger)
+    with pytest.raises(StoreUnavailable):
+        worker.run(bench.plan, None)
+    assert not bench.ledger.shard_state(0).released
+    assert worker.run(bench.plan, None) is Outcome.COMMITTED
+    assert bench.ledger.shard_state(0).released == {1}
