@@ -126,6 +126,10 @@ pytest: $(INSTALLED) $(SMOLLM2)
 fuzz-media: $(INSTALLED)
 	@$(BIN)/python -m tests.worker.media.fuzz $(FUZZ_ARGS)
 
+# Decoding against decord, PyAV and torchcodec, the pipeline's idle time, bytes read; minutes.
+bench-media: $(INSTALLED)
+	@OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m benchmarks.bench_media
+
 # A language model with real weights through .nemo and two ranks, against transformers.
 test-smollm2: $(INSTALLED) $(SMOLLM2)
 	$(BIN)/python -m pytest -s tests/worker/checkpoint/test_real_language_model.py

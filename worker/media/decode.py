@@ -222,6 +222,9 @@ def _open_with_pyav(path: Path, index: VideoIndex, rotation: Rotation) -> VideoR
 
 
 def _open_with_torchcodec(path: Path, index: VideoIndex) -> VideoReader:
+    if index.demuxer.startswith("mpeg"):
+        words = "torchcodec loses its place in MPEG streams; take the decoder pyav or auto"
+        raise unreadable(path, words)
     if importlib.util.find_spec("torchcodec") is None:
         raise unreadable(path, "torchcodec is not installed on this worker")
     from worker.media.torchcodec_reader import TorchcodecReader

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import re
 from pathlib import Path
 
@@ -63,6 +64,12 @@ def test_all_decoders_show_the_painted_frames(kind: Footage, tmp_path: Path) -> 
                 eight_frames(path, "decord")
         else:
             np.testing.assert_array_equal(eight_frames(path, "decord"), frames)
+    if importlib.util.find_spec("torchcodec") is not None:  # optional
+        if index.demuxer.startswith("mpeg"):
+            with pytest.raises(RowError):
+                eight_frames(path, "torchcodec")
+        else:
+            np.testing.assert_array_equal(eight_frames(path, "torchcodec"), frames)
 
 
 @named(BAD_VIDEOS)
