@@ -1,84 +1,107 @@
 """Validation: every row that can't be answered is found here, before any worker starts.
 
-Streams the prompts file once into a spool, then looks every distinct media up. Bad rows keep their
-line number and reason and go to `rejected.jsonl`; the good ones wait in the spool for the split.
+Reads the prompts file once, then looks every distinct media up. Good rows and bad ones are parked
+on disk, the bad ones with line number and reason. What stays in memory of a row is 33 bytes.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import islice
-from typing import Any, BinaryIO
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
-from controller.spool import Spool
-from neva.errors import ConfigError, RowError
-from neva.ledger import ShardRow, error_line
-from neva.media_store import MediaStore, media_names, open_media
-from neva.prompts import (
-    RESERVED_KEYS_OF_FORMAT,
-    BadRow,
-    PromptRow,
-    layout_of,
-    read_prompts,
-)
-from neva.reasons import Reason
-from neva.row_prompt import RowPrompts
+import numpy as np
+import orjson
+
+from controller.forked import num_processes, run_all
+from controller.line_files import LineReader, LineWriter, Places
+from controller.media_lookup import missing_media
+from controller.rejects import reject, reject_doubled
+from controller.scan import Asks, GoodRows, Part, Scanned, cut, joined, scan
+from neva.errors import ConfigError
+from neva.media_store import media_names, open_media
+from neva.prompts import RESERVED_KEYS_OF_FORMAT, Layout, PromptRules, asked, layout_of
 from neva.spec import JobSpec
-from neva.store import (
-    BucketNotFound,
-    NotFound,
-    StoreError,
-    open_object,
-)
+from neva.store import NotFound, Store, open_object
 
-REJECTED = "rejected"  # kind of a spool's lines
-_READ_BYTES = 1 << 20
+_BYTES_WORTH_A_PROCESS = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """What validation found. The rows themselves are in the spool."""
+    """What validation found.
+
+    Attributes:
+        num_rows: good and bad.
+        rejected: places of the bad rows' lines of errors.jsonl, in the order of the prompts file.
+        reader: reads the lines of both.
+    """
 
     num_rows: int
-    num_rejected: int
+    rows: GoodRows
+    rejected: Places
     prompts_sha256: str
+    reader: LineReader
+
+    @property
+    def num_rejected(self) -> int:
+        return len(self.rejected)
+
+    def rejected_lines(self) -> Iterator[tuple[int, bytes]]:
+        """(seq, line of errors.jsonl) of the bad rows."""
+        return self.reader.each(self.rejected)
 
 
-def read_into(spool: Spool, spec: JobSpec, prompts: RowPrompts, lookups: int) -> Intake:
-    """Validate all prompts of a job.
+@contextmanager
+def take_in(
+    spec: JobSpec, prompts: Asks, lookups: int, processes: int | None = None
+) -> Iterator[Intake]:
+    """Validate all prompts of a job. The parked lines go when the block ends.
 
     Args:
         lookups: media looked up at the same time.
+        processes: that read at the same time; None: as many as are worth it.
+
+    Raises:
+        ConfigError: the prompts file is too large for its layout, or was changed meanwhile.
+        StoreError: it can't be read, or the media can't be looked up now.
     """
-    num_rows = 0
+    rules = PromptRules(
+        spec.media_type,
+        spec.inference.insert_media_token,
+        RESERVED_KEYS_OF_FORMAT[spec.model.compat.output_format],
+        media_names(spec),
+    )
     store, key = open_object(spec.input.prompts)
-    with store.open_read(key) as stream:
-        hashing = _HashingReader(stream)
-        for row in read_prompts(
-            io.BufferedReader(hashing, _READ_BYTES),
-            spec.media_type,
-            spec.inference.insert_media_token,
-            layout=layout_of(key),
-            reserved_keys=RESERVED_KEYS_OF_FORMAT[spec.model.compat.output_format],
-            media_name=media_names(spec),
+    with tempfile.TemporaryDirectory(prefix="neva-split-") as name:
+        folder = Path(name)
+        path = _on_this_machine(store, key, folder)
+        before = path.stat()
+        parts = _parts(path, layout_of(key), processes)
+        tasks = [
+            partial(_scan, part, layout_of(key), rules, prompts, folder, number)
+            for number, part in enumerate(parts)
+        ]
+        tasks[-1] = partial(_hash_and, tasks[-1], path)
+        results = run_all(tasks)
+        after = path.stat()
+        if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
+            raise ConfigError(f"{spec.input.prompts} was changed while it was read: start again")
+        digest = results[-1][1]
+        found = joined([scanned for scanned, _ in results])
+        del results  # its arrays are copied
+        with (
+            LineWriter(folder / "late", 2 * len(parts)) as late,
+            LineReader([*_paths(folder, len(parts)), late.path]) as reader,
         ):
-            num_rows += 1
-            if isinstance(row, BadRow):
-                _reject(spool, row, row.reason, row.message)
-                continue
-            try:
-                prompts.build(row.question)
-            except RowError as error:
-                _reject(spool, row, error.reason, error.message)
-                continue
-            spool.add_row(
-                ShardRow(row.seq, row.line, row.row_id, row.question, row.media_name, row.record)
-            )
-    _reject_missing_media(spool, open_media(spec), lookups)
-    return Intake(num_rows, spool.num_lines(REJECTED), hashing.digest.hexdigest())
+            rows = found.rows.only(reject_doubled(found, rules, reader, late))
+            rows = _of_found_media(rows, spec, lookups, reader, late)
+            rejected = _last_of_each([found.bad, late.close()])
+            yield Intake(found.num_rows, rows, rejected, digest, reader)
 
 
 def prompts_sha256(spec: JobSpec) -> str | None:
@@ -86,56 +109,78 @@ def prompts_sha256(spec: JobSpec) -> str | None:
     store, key = open_object(spec.input.prompts)
     try:
         with store.open_read(key) as stream:
-            hashing = _HashingReader(stream)
-            while hashing.read(_READ_BYTES):
-                pass
+            return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
     except NotFound:
         return None
-    return hashing.digest.hexdigest()
 
 
-def _reject_missing_media(spool: Spool, media: MediaStore, lookups: int) -> None:
-    names = spool.media_names()
-    bad: list[tuple[str, RowError]] = []
-    with ThreadPoolExecutor(lookups, thread_name_prefix="media-lookup") as pool:
-        while batch := list(islice(names, lookups * 32)):
-            found = pool.map(lambda name: media_problem(media, name), batch)
-            bad += [(name, error) for name, error in zip(batch, found, strict=True) if error]
-    for name, error in bad:
-        for row in spool.take_rows_of(name):
-            _reject(spool, row, error.reason, error.message)
+def _on_this_machine(store: Store, key: str, folder: Path) -> Path:
+    path = store.local_path(key)
+    if path is None:
+        path = folder / "prompts"
+        store.download(key, path)
+    elif store.head(key) is None:
+        raise NotFound(f"no such file: {path}")
+    return path
 
 
-def media_problem(media: MediaStore, name: str) -> RowError | None:
-    """Why one media can't be used; store errors that may pass go through."""
-    try:
-        if media.head(name) is not None:
-            return None
-    except BucketNotFound as error:
-        raise ConfigError(error.message, reason=error.reason) from error
-    except StoreError as error:
-        if error.retryable:
-            raise
-        return RowError(error.message, reason=error.reason)
-    return RowError(f"{media.uri_of(name)} does not exist", reason=Reason.MEDIA_NOT_FOUND)
+def _parts(path: Path, layout: Layout, processes: int | None) -> list[Part]:
+    if processes is None:
+        processes = min(num_processes(), 1 + path.stat().st_size // _BYTES_WORTH_A_PROCESS)
+    return cut(path, processes if layout == "jsonl" else 1)
 
 
-def _reject(spool: Spool, row: PromptRow | ShardRow | BadRow, reason: str, message: str) -> None:
-    spool.add_line(REJECTED, row.seq, error_line(row.line, row.record, reason, message))
+def _scan(
+    part: Part, layout: Layout, rules: PromptRules, prompts: Asks, folder: Path, number: int
+) -> tuple[Scanned, str]:
+    paths = _paths(folder, number + 1)[-2:]
+    with LineWriter(paths[0], 2 * number) as rows, LineWriter(paths[1], 2 * number + 1) as bad:
+        return scan(part, layout, rules, prompts, rows, bad), ""
 
 
-class _HashingReader(io.RawIOBase):
-    """Reads through, and digests what was read."""
+def _hash_and(task: Callable[[], tuple[Scanned, str]], path: Path) -> tuple[Scanned, str]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return task()[0], digest
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self.digest = hashlib.sha256()
 
-    def readable(self) -> bool:
-        return True
+def _paths(folder: Path, num_parts: int) -> list[Path]:
+    return [folder / f"{kind}-{n}" for n in range(num_parts) for kind in ("rows", "bad")]
 
-    def readinto(self, buffer: Any) -> int:
-        data = self._stream.read(len(buffer))
-        buffer[: len(data)] = data
-        self.digest.update(data)
-        return len(data)
+
+def _of_found_media(
+    rows: GoodRows, spec: JobSpec, lookups: int, reader: LineReader, late: LineWriter
+) -> GoodRows:
+    """Refuse the rows about media that can't be used; the others, grouped by first rows."""
+    _, firsts, which = np.unique(rows.media, return_index=True, return_inverse=True)
+    rows = replace(rows, media=firsts.astype(np.uint32)[which])
+    firsts.sort()  # as they stand in the file, which reads quicker
+    names = [
+        asked(orjson.loads(line), spec.media_type)[2]
+        for _, line in reader.each(rows.places[firsts])
+    ]
+    problems = missing_media(open_media(spec), names, lookups)
+    by_media = {
+        number: problems[name]
+        for number, name in zip(firsts.tolist(), names, strict=True)
+        if name in problems
+    }
+    if not by_media:
+        return rows
+    is_bad = np.isin(rows.media, np.fromiter(by_media, np.uint32, len(by_media)))
+    lost = rows.only(is_bad)
+    for (seq, line), number, media_number in zip(
+        reader.each(lost.places), lost.lines.tolist(), lost.media.tolist(), strict=True
+    ):
+        problem = by_media[media_number]
+        reject(late, seq, number, orjson.loads(line), problem.reason, problem.message)
+    return rows.only(~is_bad)
+
+
+def _last_of_each(places: Sequence[Places]) -> Places:
+    """In the order of the prompts file; of several lines for one row, the one written last."""
+    together = np.concatenate(places)
+    together = together[np.argsort(together["seq"], kind="stable")]
+    is_last = np.ones(len(together), np.bool_)
+    is_last[:-1] = together["seq"][1:] != together["seq"][:-1]
+    return together[is_last]

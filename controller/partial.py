@@ -7,16 +7,16 @@ comes last has seen everything: rows that a draining worker wrote meanwhile are 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
-from controller.merge import put_lines
-from controller.spool import Spool
+from controller.answer_files import AnswerFiles
 from controller.summary import CANCELLED, write_summary
 from neva.ledger import FinishedRow, Ledger, Manifest, layout
+from neva.ledger.finished_lines import finished_line
 
-_ANSWERED, _FAILED = "answered", "failed"
+_ROWS_AT_ONCE = 1024
 _PAUSE_S = 0.5
 
 
@@ -72,18 +72,13 @@ def _at_work(ledger: Ledger, manifest: Manifest) -> bool:
 
 
 def _write(ledger: Ledger, manifest: Manifest) -> Partial:
-    reasons: Counter[str] = Counter()
-    with Spool() as spool:
-        for row in _finished_rows(ledger, manifest):
-            if row.error is not None:
-                reasons[row.error["reason"]] += 1
-                spool.add_line(_FAILED, row.seq, row.error)
-            else:
-                spool.add_line(_ANSWERED, row.seq, row.output)
-        num_answered = spool.num_lines(_ANSWERED)
-        put_lines(ledger.store, layout.PARTIAL, (line for _, line in spool.lines(_ANSWERED)))
-        put_lines(ledger.store, layout.ERRORS, (line for _, line in spool.lines(_FAILED)))
-    partial = Partial(manifest.num_rows, num_answered, dict(sorted(reasons.items())))
+    with AnswerFiles.open() as files:
+        rows = _finished_rows(ledger, manifest)
+        while some := list(islice(rows, _ROWS_AT_ONCE)):
+            files.add([finished_line(row.to_json(), layout.SHARDS) for row in some])
+        files.write(ledger.store, layout.PARTIAL)
+        reasons = dict(sorted(files.failed_by_reason.items()))
+        partial = Partial(manifest.num_rows, files.num_answered, reasons)
     summary = {
         "job": manifest.job["metadata"]["name"],
         "state": CANCELLED,

@@ -6,7 +6,7 @@ Holds no truth: everything in it can be thrown away and read again from the ledg
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import redis
@@ -16,12 +16,17 @@ from controller.plan import Observed, shards_left, shards_to_enqueue
 from neva import queue
 from neva.lease import Leases
 from neva.ledger import Ledger, Manifest
+from neva.ledger.snapshot import SnapshotWriter, read_snapshot
 from neva.trouble import Trouble, read_trouble
 
 # Listing a large run's ledger takes a while: never spend more than this share of the time on it.
 _LISTING_SHARE = 0.1
 # But one that took long because the store, or this process, stood still says nothing of the next.
 _LONGEST_LISTING_PAUSE_S = 30.0
+# Messages that wait at a time: enough for many workers until the next look, and few enough that
+# the first look at a large job does not take long.
+_MAX_WAITING = 1000
+_FULL_LOOK_INTERVAL_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +80,11 @@ class Reconciler:
         self._open = {plan.number: plan.num_rows for plan in manifest.shards}
         self._enqueued_at_s: dict[int, float] = {}
         self._expires_at_s: dict[int, float] = {}  # see Observed
-        self._knows_queue = False
+        self._knows_queue = self._knows_commits = False
+        self._snapshot = SnapshotWriter(ledger.store)
         self._waiting_at_s = float("-inf")
         self._num_committed = self._num_failed = 0
-        self._next_listing_s = float("-inf")
+        self._next_listing_s = self._next_full_look_s = float("-inf")
 
     def step(self, *, listing: bool = False) -> Progress:
         """Look once and act on it. Broker and store errors pass through; call again later.
@@ -89,9 +95,9 @@ class Reconciler:
         if listing:
             self._next_listing_s = float("-inf")
         self._take_commits()
-        leases = self._leases.get_many(self._open)
+        leases = self._leases.get_many(self._may_be_leased(self._clock()))
         now_s = self._clock()
-        self._look_at_queue(now_s)
+        num_waiting = self._look_at_queue(now_s)
         seen = Observed(
             now_s,
             self._open,
@@ -106,7 +112,8 @@ class Reconciler:
                 self._take_commit(shard)
             else:
                 self._send(shard, now_s, first=True)
-        for shard in shards_to_enqueue(seen, self._grace_s):
+        room = max(0, _MAX_WAITING - num_waiting)
+        for shard in shards_to_enqueue(seen, self._grace_s)[:room]:
             self._send(shard, now_s)
         left_s = self._leases.remaining_s(leases)
         self._expires_at_s.update({shard: now_s + left_s.get(shard, 0.0) for shard in leases})
@@ -122,14 +129,25 @@ class Reconciler:
             num_kept=self._num_kept,
         )
 
-    def _look_at_queue(self, now_s: float) -> None:
+    def _may_be_leased(self, now_s: float) -> Collection[int]:
+        """Open shards whose leases are worth asking for: of a large job, a small part."""
+        if now_s >= self._next_full_look_s:
+            # Another controller's, too.
+            self._next_full_look_s = now_s + _FULL_LOOK_INTERVAL_S
+            return self._open
+        return self._open.keys() & (self._enqueued_at_s.keys() | self._expires_at_s.keys())
+
+    def _look_at_queue(self, now_s: float) -> int:
+        """Messages that wait."""
         if not self._knows_queue:
             # Another controller's messages, or an earlier start's: a second one each is not needed.
             waiting = queue.waiting_shards(self._client, self._run_id)
             self._enqueued_at_s = dict.fromkeys(waiting & self._open.keys(), now_s)
             self._knows_queue = True
-        if queue.depth(self._client, self._run_id).ready:
+        num_waiting = queue.depth(self._client, self._run_id).ready
+        if num_waiting:
             self._waiting_at_s = now_s
+        return num_waiting
 
     def _send(self, shard: int, now_s: float, *, first: bool = False) -> None:
         queue.send(self._app, queue.ShardMessage(self._run_id, shard), first=first)
@@ -138,15 +156,33 @@ class Reconciler:
 
     def _take_commit(self, shard: int) -> None:
         # Read first: a store that fails here must not cost the count.
-        self._num_failed += self._ledger.read_commit(shard).num_failed
+        commit = self._ledger.read_commit(shard)
+        self._num_failed += commit.num_failed
         self._num_committed += self._open.pop(shard)
+        self._snapshot.add(self._clock(), shard, commit)
+        self._enqueued_at_s.pop(shard, None)
+        self._expires_at_s.pop(shard, None)
+
+    def _take_old_commits(self) -> None:
+        """At the start: those that an earlier controller had counted need not be read again."""
+        old = read_snapshot(self._ledger.store)
+        numbers = old.numbers()
+        if not numbers <= self._open.keys() & self._ledger.committed_shards(numbers):
+            return  # not of this run
+        self._snapshot.start_from(old)
+        self._num_failed += old.num_failed
+        self._num_committed += sum(self._open.pop(shard) for shard in numbers)
 
     def _take_commits(self) -> None:
         started_s = self._clock()
         if started_s < self._next_listing_s:
             return
-        for shard in self._ledger.committed_shards() & self._open.keys():
+        if not self._knows_commits:
+            self._take_old_commits()
+            self._knows_commits = True
+        for shard in self._ledger.committed_shards(self._open):
             self._take_commit(shard)
+        self._snapshot.write_if_due(self._clock())
         took_s = self._clock() - started_s
         pause_s = min(took_s / _LISTING_SHARE, _LONGEST_LISTING_PAUSE_S)
         self._next_listing_s = self._clock() + pause_s

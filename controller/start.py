@@ -8,11 +8,10 @@ from typing import Any
 
 import orjson
 
-from controller.intake import REJECTED, prompts_sha256, read_into
-from controller.merge import put_lines
+from controller.intake import prompts_sha256, take_in
+from controller.lines import put_lines
 from controller.retry.start import start_retry
 from controller.split import split
-from controller.spool import Spool
 from neva.errors import ConfigError
 from neva.job_file import answer_digest
 from neva.language_sizes import read_language_sizes
@@ -61,17 +60,16 @@ def start_run(job: VideoNevaJob, ledger: Ledger, tell_rejected: TellRejected) ->
                 read_language_sizes(model),
                 spec.model.tensor_parallel_size,
             )
-    with Spool() as spool:
-        intake = read_into(spool, spec, prompts, settings().media_lookups)
+    with take_in(spec, prompts, settings().media_lookups) as intake:
         if intake.num_rows == 0:
             raise ConfigError(f"{spec.input.prompts}: no prompts in it")
         if intake.num_rejected:
-            errors = (orjson.loads(line) for _, line in spool.lines(REJECTED))
+            errors = (orjson.loads(line) for _, line in intake.rejected_lines())
             tell_rejected(intake.num_rejected, errors)
         if not spec.failure.tolerates(intake.num_rejected, intake.num_rows):
-            put_lines(ledger.store, layout.ERRORS, (line for _, line in spool.lines(REJECTED)))
+            put_lines(ledger.store, layout.ERRORS, (line for _, line in intake.rejected_lines()))
             return Refused(intake.num_rejected, intake.num_rows)
-        manifest = split(job, ledger, spool, intake, parts.digest)
+        manifest = split(job, ledger, intake, parts.digest)
     # Another controller may have been first, with another job.
     check_same_run(job, ledger, manifest)
     return manifest

@@ -8,7 +8,9 @@ name like that has no honest use.
 from __future__ import annotations
 
 import re
+import string
 import unicodedata
+from collections.abc import Sequence
 from functools import lru_cache
 from urllib.parse import unquote
 
@@ -20,9 +22,22 @@ S3_SCHEME = "s3://"
 _MAX_PERCENT_DECODINGS = 4
 # No segment starts with a dot and nothing is unusual: the fast way out for most names.
 _PLAIN_NAME = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9_.-]*/)*[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+_PLAIN_BYTES = b"/_.-" + (string.ascii_letters + string.digits).encode()
 _MAX_PLAIN_CHARACTERS = 512
 # `scheme:/…`, the schemes that need no slash, and Windows drives. `12:30.mp4` is a fine name.
 _URL_OR_DRIVE = re.compile(r"(?:[a-z][a-z0-9+.-]*:[/\\]|(?:file|data|https?|s3|gs):|[a-z]:)", re.I)
+
+
+def are_plain_names(names: Sequence[str]) -> bool:
+    """Whether `normalise_media_name` surely leaves all of them as they are."""
+    together = f"/{'/'.join(names)}/"
+    return (
+        together.isascii()
+        and not together.encode().translate(None, _PLAIN_BYTES)
+        and "//" not in together
+        and "/." not in together
+        and max(map(len, names)) <= _MAX_PLAIN_CHARACTERS
+    )
 
 
 @lru_cache(maxsize=4096)  # rows about one video tend to follow each other

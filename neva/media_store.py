@@ -6,7 +6,7 @@ A record names a file below `input.mediaBasePath`, or in it where that is a tar.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -26,6 +26,8 @@ class MediaStore(Protocol):
     """What is needed of a store to read media from it; see `neva.store.Store`."""
 
     def head(self, key: str) -> ObjectInfo | None: ...
+
+    def present(self, keys: Sequence[str]) -> list[bool]: ...
 
     def open_read(
         self, key: str, *, offset: int = 0, num_bytes: int | None = None
@@ -69,6 +71,11 @@ class AnywhereStore:
     def head(self, key: str) -> ObjectInfo | None:
         store, key = self._place(key)
         return store.head(key)
+
+    def present(self, keys: Sequence[str]) -> list[bool]:
+        below = [key for key in keys if not is_absolute_media(key)]
+        found = dict(zip(below, self._below.present(below), strict=True))
+        return [found.get(key, False) for key in keys]
 
     def open_read(
         self, key: str, *, offset: int = 0, num_bytes: int | None = None

@@ -7,13 +7,15 @@ from 1. Whether the bytes are a good record is for `neva.prompts` to say.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO
 
 from neva.errors import ConfigError, RowError
 from neva.reasons import Reason
 
 RawLine = tuple[int, bytes | RowError]
+RawBatch = tuple[Sequence[int], Sequence[bytes | RowError]]
+"""Lines and what stands on them, of equal length."""
 
 MAX_ARRAY_BYTES = 64 << 20
 _CHUNK_BYTES = 256 << 10
@@ -27,23 +29,51 @@ def raw_lines(stream: BinaryIO | Iterable[bytes], max_line_bytes: int) -> Iterat
     A line longer than `max_line_bytes` becomes one `RowError` (`ROW_TOO_LARGE`) and is never
     held. An iterable may cut the file anywhere.
     """
+    for lines, pieces in raw_batches(stream, max_line_bytes):
+        yield from zip(lines, pieces, strict=True)
+
+
+def raw_batches(
+    stream: BinaryIO | Iterable[bytes], max_line_bytes: int, *, is_start: bool = True
+) -> Iterator[RawBatch]:
+    """The same, as many lines at a time as one read brings.
+
+    Args:
+        is_start: of a file; what looks like a BOM is none anywhere else.
+    """
     line, tail, is_too_long = 0, b"", False
-    for chunk in _without_bom(_chunks(stream)):
+    chunks = _chunks(stream)
+    for chunk in _without_bom(chunks) if is_start else chunks:
         pieces = (tail + chunk).split(b"\n")
         tail = pieces.pop()
-        for piece in pieces:
-            line += 1
-            if is_too_long or len(piece) > max_line_bytes:
-                is_too_long = False
-                yield line, _too_large(max_line_bytes)
-            elif piece and not piece.isspace():
-                yield line, piece
+        first, line = line + 1, line + len(pieces)
+        if pieces:
+            yield _batch(first, pieces, max_line_bytes, is_too_long)
+            is_too_long = False
         if is_too_long or len(tail) > max_line_bytes:
             is_too_long, tail = True, b""
     if is_too_long:
-        yield line + 1, _too_large(max_line_bytes)
+        yield [line + 1], [_too_large(max_line_bytes)]
     elif tail and not tail.isspace():
-        yield line + 1, tail
+        yield [line + 1], [tail]
+
+
+def _batch(
+    first_line: int, pieces: list[bytes], max_line_bytes: int, first_is_too_long: bool
+) -> RawBatch:
+    is_plain = not first_is_too_long and len(max(pieces, key=len)) <= max_line_bytes
+    if is_plain and not any(map(bytes.isspace, pieces)) and all(pieces):
+        return range(first_line, first_line + len(pieces)), pieces
+    lines: list[int] = []
+    kept: list[bytes | RowError] = []
+    for line, piece in enumerate(pieces, first_line):
+        if len(piece) > max_line_bytes or (first_is_too_long and line == first_line):
+            lines.append(line)
+            kept.append(_too_large(max_line_bytes))
+        elif piece and not piece.isspace():
+            lines.append(line)
+            kept.append(piece)
+    return lines, kept
 
 
 def array_items(stream: BinaryIO | Iterable[bytes], max_line_bytes: int) -> Iterator[RawLine]:

@@ -10,13 +10,13 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, Protocol
 
 import orjson
 
 from neva.duplicates import DuplicateIndex
 from neva.errors import RowError
-from neva.media_names import normalise_media_name
+from neva.media_names import normalise_media_anywhere, normalise_media_name
 from neva.prompt_lines import array_items, raw_lines
 from neva.reasons import Reason
 
@@ -66,6 +66,23 @@ _INT_RANGE = range(-(1 << 63), 1 << 64)
 # orjson reads 1024 levels but writes 254, and what is written has a few of its own. A level takes
 # two bytes, so a shorter line need not be looked at.
 _ALWAYS_WRITABLE_LEVELS = 200
+
+
+class SeenIds(Protocol):
+    """The row ids met so far."""
+
+    def first_line(self, row_id: str, line: int) -> int | None:
+        """The line on which this id was seen before; None, and remembered, if it was not."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRules:
+    """What a job wants of its records, as `read_prompts` takes it."""
+
+    media_type: MediaType
+    insert_media_token: InsertMediaToken
+    reserved_keys: Set[str] = RESERVED_KEYS
+    media_name: Callable[[str], str] = normalise_media_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +135,7 @@ def read_prompts(
     media_type: MediaType,
     insert_media_token: InsertMediaToken,
     *,
-    seen: DuplicateIndex | None = None,
+    seen: SeenIds | None = None,
     max_line_bytes: int = DEFAULT_MAX_LINE_BYTES,
     layout: Layout = "jsonl",
     reserved_keys: Set[str] = RESERVED_KEYS,
@@ -139,22 +156,20 @@ def read_prompts(
     """
     seen = DuplicateIndex() if seen is None else seen
     lines = (raw_lines if layout == "jsonl" else array_items)(stream, max_line_bytes)
+    rules = PromptRules(media_type, insert_media_token, reserved_keys, media_name)
     for seq, (line, raw) in enumerate(lines):
-        try:
-            record = _parse(raw)
-        except RowError as error:
-            yield BadRow(seq, line, None, error.reason, error.message, None)
-        else:
-            yield _check(
-                seq,
-                line,
-                record,
-                media_type,
-                insert_media_token,
-                seen,
-                reserved_keys,
-                media_name,
-            )
+        yield check_line(seq, line, raw, rules, seen)
+
+
+def check_line(
+    seq: int, line: int, raw: bytes | RowError, rules: PromptRules, seen: SeenIds
+) -> PromptRow | BadRow:
+    """One line's row, or everything that is wrong with it."""
+    try:
+        record = _parse(raw)
+    except RowError as error:
+        return BadRow(seq, line, None, error.reason, error.message, None)
+    return check_record(seq, line, record, rules, seen)
 
 
 def media_tag_problem(
@@ -198,9 +213,21 @@ def _parse(raw: bytes | RowError) -> dict[str, Any]:
         )
     if len(raw) > 2 * _ALWAYS_WRITABLE_LEVELS:
         _refuse_deep_nesting(raw, record)
-    if _LONG_NUMBER in raw.translate(_ANY_DIGIT_TO_ZERO):
+    if _may_hold_huge_int(raw):
         json.loads(raw, parse_int=_refuse_huge_int)
     return record
+
+
+def may_lose_something(raw: bytes) -> bool:
+    """Whether a line that can be parsed may not be written again as it is: too deep, or huge ints.
+
+    May be wrong only in one direction.
+    """
+    return raw.count(b"[") + raw.count(b"{") > _ALWAYS_WRITABLE_LEVELS or _may_hold_huge_int(raw)
+
+
+def _may_hold_huge_int(raw: bytes) -> bool:
+    return _LONG_NUMBER in raw.translate(_ANY_DIGIT_TO_ZERO)
 
 
 def _refuse_deep_nesting(raw: bytes, record: dict[str, Any]) -> None:
@@ -235,26 +262,19 @@ def _refuse_huge_int(digits: str) -> int:
     return number
 
 
-def _check(
-    seq: int,
-    line: int,
-    record: dict[str, Any],
-    media_type: MediaType,
-    insert_media_token: InsertMediaToken,
-    seen: DuplicateIndex,
-    reserved_keys: Set[str],
-    normalise: Callable[[str], str],
+def check_record(
+    seq: int, line: int, record: dict[str, Any], rules: PromptRules, seen: SeenIds
 ) -> PromptRow | BadRow:
     """All problems of one record at once; a row if there are none."""
     problems: list[tuple[Reason, str]] = []
     row_id = _row_id(record, line, seen, problems)
     question = _question(record, problems)
-    media_name = _media_name(record, media_type, normalise, problems)
+    media_name = _media_name(record, rules, problems)
     if question is not None:
-        tag_problem = media_tag_problem(question, media_type, insert_media_token)
+        tag_problem = media_tag_problem(question, rules.media_type, rules.insert_media_token)
         if tag_problem is not None:
             problems.append((Reason.MEDIA_TOKEN_CONFLICT, tag_problem))
-    if reserved := reserved_keys & record.keys():
+    if reserved := rules.reserved_keys & record.keys():
         names = ", ".join(sorted(reserved))
         problems.append((Reason.RESERVED_KEY, f"the output writes these keys itself: {names}"))
     if problems or row_id is None or question is None or media_name is None:
@@ -263,8 +283,14 @@ def _check(
     return PromptRow(seq, line, row_id, question, media_name, record)
 
 
+def asked(record: dict[str, Any], media_type: MediaType) -> tuple[str, str, str]:
+    """(row id, question, media name) of a record that `check_record` found nothing wrong with."""
+    question = next(record[key] for key in TEXT_KEYS if key in record)
+    return str(record["question_id"]), question, normalise_media_anywhere(record[media_type])
+
+
 def _row_id(
-    record: dict[str, Any], line: int, seen: DuplicateIndex, problems: list[tuple[Reason, str]]
+    record: dict[str, Any], line: int, seen: SeenIds, problems: list[tuple[Reason, str]]
 ) -> str | None:
     value = record.get("question_id")
     if isinstance(value, str) and value.strip():
@@ -306,15 +332,13 @@ def _question(record: dict[str, Any], problems: list[tuple[Reason, str]]) -> str
 
 
 def _media_name(
-    record: dict[str, Any],
-    media_type: MediaType,
-    normalise: Callable[[str], str],
-    problems: list[tuple[Reason, str]],
+    record: dict[str, Any], rules: PromptRules, problems: list[tuple[Reason, str]]
 ) -> str | None:
+    media_type = rules.media_type
     name = record.get(media_type)
     if isinstance(name, str):
         try:
-            return normalise(name)
+            return rules.media_name(name)
         except RowError as error:
             problems.append((error.reason, error.message))
             return None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from neva.compat import compat_record, require_known_quirks
-from neva.errors import ConfigError
+from neva.errors import ConfigError, RowError
 from neva.media_rules import media_rules
 from neva.model_profile import ModelProfile, template_of
+from neva.prompt_fit import PromptFit
 from neva.prompting import Prompt, build_prompt, require_context, require_tokens
 from neva.reasons import Reason
 from neva.spec import JobSpec
@@ -16,6 +19,9 @@ from neva.tokens import Tokenizer
 
 MAX_PROBABILITIES_PER_ROW: Final = 1 << 21
 """With all_probs: numbers that a row's answer may bring along, about 20 MB of JSON."""
+
+
+_REMEMBERED_QUESTIONS: Final = 4096
 
 
 class RowPrompts:
@@ -46,13 +52,44 @@ class RowPrompts:
             text for text in self.template.end_markers if tokenizer.token_id(text) is not None
         )
         self.stop_strings = tuple(dict.fromkeys((*spec.inference.end_strings, *known_ends)))
-        self._require_any_question_fits()
+        num_text_tokens = self._require_any_question_fits()
+        spellings = (
+            (tokenizer.token_text(profile.image_token_id) or "",)
+            if profile.markers is None
+            else (profile.markers.start, profile.markers.patch, profile.markers.end)
+        )
+        self._fit = PromptFit(
+            self.template,
+            spec.media_type,
+            spec.inference.insert_media_token,
+            spellings,
+            tokenizer.tokens_per_character,
+            num_text_tokens,
+        )
+        # Many rows ask the same.
+        self._problem = lru_cache(maxsize=_REMEMBERED_QUESTIONS)(self._problem_of)
         self._require_moderate_probabilities()
 
     @property
     def num_frames(self) -> int:
         """Frames that one row's media takes in the prompt."""
         return self.rules.num_frames
+
+    def refused(self, questions: Sequence[str]) -> dict[int, RowError]:
+        """What `build` would raise, by index; the more alike the questions, the quicker."""
+        if self._fit.vouches_for_all(questions):
+            return {}
+        problems = ((n, self._problem(text)) for n, text in enumerate(questions))
+        return {n: problem for n, problem in problems if problem is not None}
+
+    def _problem_of(self, question: str) -> RowError | None:
+        if self._fit.vouches_for(question):
+            return None
+        try:
+            self.build(question)
+        except RowError as error:
+            return error
+        return None
 
     def build(self, question: str) -> Prompt:
         """Raises RowError: CONTEXT_OVERFLOW or MEDIA_TOKEN_CONFLICT."""
@@ -72,7 +109,8 @@ class RowPrompts:
             self.template,
         )
 
-    def _require_any_question_fits(self) -> None:
+    def _require_any_question_fits(self) -> int:
+        """Returns how many tokens a prompt's text may have."""
         bare = self._build("", "left")
         num_new_tokens = self._spec.inference.tokens_to_generate
         needed_tokens = bare.num_tokens + num_new_tokens
@@ -83,6 +121,7 @@ class RowPrompts:
                 f"{self._profile.context_tokens}; lower inference.num_frames or tokens_to_generate",
                 reason=Reason.CONTEXT_OVERFLOW,
             )
+        return self._profile.context_tokens - num_new_tokens - bare.num_media_tokens
 
     def _require_moderate_probabilities(self) -> None:
         if not self._spec.inference.all_probs:

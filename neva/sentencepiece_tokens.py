@@ -16,6 +16,7 @@ from typing import Any
 from sentencepiece import SentencePieceProcessor
 
 from neva.json_file import invalid_checkpoint
+from neva.token_bounds import BYTES_PER_CHARACTER, SPACE_MARK
 from neva.tokens import Tokenizer
 
 
@@ -76,6 +77,11 @@ class SentencePieceTokenizer(Tokenizer):
     @property
     def eos_id(self) -> int | None:
         return _or_none(self._backend.eos_id())
+
+    @property
+    def tokens_per_character(self) -> int | None:
+        # Each piece stands for a character, or for a byte of one that has no piece.
+        return 1 if self._piece_id(SPACE_MARK) is not None else BYTES_PER_CHARACTER
 
     def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
         if self._cut is None:

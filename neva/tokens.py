@@ -10,10 +10,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
+import orjson
 import tokenizers
 
 from neva.errors import ConfigError
 from neva.reasons import Reason
+from neva.token_bounds import tokens_per_character
 
 TOKENIZER_FILE = "tokenizer.json"
 
@@ -55,6 +57,11 @@ class Tokenizer(ABC):
     @property
     def eos_id(self) -> int | None:
         """End of sequence, where the tokenizer's own file names it."""
+        return None
+
+    @property
+    def tokens_per_character(self) -> int | None:
+        """Most tokens for each of a text's `plain_length` (see `neva.token_bounds`), if known."""
         return None
 
     @property
@@ -114,6 +121,10 @@ class JsonTokenizer(Tokenizer):
     @property
     def vocab_size(self) -> int:
         return self._backend.get_vocab_size(with_added_tokens=True)
+
+    @property
+    def tokens_per_character(self) -> int | None:
+        return tokens_per_character(orjson.loads(self._backend.to_str()))
 
     def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
         return self._backend.encode(text, add_special_tokens=add_special_tokens).ids

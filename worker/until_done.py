@@ -8,7 +8,7 @@ that goes too early costs a new one later, never an answer.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
@@ -27,6 +27,7 @@ log = structlog.get_logger()
 _LOOK_INTERVAL_S = 1.0
 # Listing a large run's ledger takes a while: never spend more than this share of the time on it.
 _LISTING_SHARE = 0.05
+_LEASES_AT_ONCE = 200
 
 
 class Verdict(Enum):
@@ -44,7 +45,8 @@ class Look:
 
     Attributes:
         num_open: shards without a commit.
-        num_leased: open shards somebody works on; None when the broker can't be had.
+        num_leased: open shards somebody works on; None when that was not asked for, or the broker
+            can't be had. When some are nobody's, it may be too low.
         num_waiting: messages in the queue; None when the broker can't be had.
         busy: this worker works on a shard.
     """
@@ -120,15 +122,31 @@ class RunWatch:
         leased: int | None = None
         try:
             waiting = queue.depth(self._client, self._run_id).ready
-            leased = len(self._leases.get_many(self._open))
+            if not waiting:
+                leased = self._num_leased()
         except redis.RedisError as error:
             log.warning("can't look at the queue", error=str(error))
         return self._rule.judge(Look(now_s, len(self._open), leased, waiting, busy))
+
+    def _num_leased(self) -> int:
+        """Open shards that somebody works on; counted no further than to one that nobody does."""
+        num_leased = 0
+        for some in _chunks(sorted(self._open), _LEASES_AT_ONCE):
+            leases = self._leases.get_many(some)
+            num_leased += len(leases)
+            if len(leases) < len(some):
+                break
+        return num_leased
 
     def _take_commits(self) -> None:
         started_s = self._clock()
         if started_s < self._next_listing_s:
             return
-        self._open -= self._ledger.committed_shards()
+        self._open -= self._ledger.committed_shards(self._open)
         took_s = self._clock() - started_s
         self._next_listing_s = started_s + took_s / _LISTING_SHARE
+
+
+def _chunks(numbers: list[int], size: int) -> Iterator[list[int]]:
+    for start in range(0, len(numbers), size):
+        yield numbers[start : start + size]

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 
-from controller.merge import Merged, merge, put_lines, rejected_rows
+from controller.lines import put_lines
+from controller.merge import Merged, merge, rejected_rows
 from controller.retry.base import BaseRun
 from neva.ledger import Ledger, LedgerCorrupt, Manifest, layout
 from neva.store import Store

@@ -15,8 +15,8 @@ from typing import Any
 
 import orjson
 
-from controller.intake import media_problem
-from controller.merge import put_lines
+from controller.lines import put_lines
+from controller.media_lookup import media_problem
 from controller.retry.base import BaseRun
 from controller.shard_plan import plan_shards
 from neva.errors import ConfigError, RowError

@@ -1,13 +1,14 @@
 """What the ledger tells about a run: the reads behind `neva status`.
 
-One listing of the shards, one small read for each commit and each part of a shard at work. Times
-are the store's own, on both sides of every difference.
+A listing of the shards that are open or were done in the last minutes, one small read for each of
+these commits and for each part of a shard at work; of the others a controller has left the counts
+(`neva.ledger.snapshot`). Times are the store's own, on both sides of every difference.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,13 +20,12 @@ from neva.errors import ConfigError
 from neva.ledger import FinishedRow, Ledger, Manifest, PartRef, layout
 from neva.ledger.control import PREFIX as CONTROL
 from neva.ledger.control import Control, Order
+from neva.ledger.snapshot import SETTLED_AFTER_S, Snapshot, read_snapshot
 from neva.store import Store
 from neva.store.base import ObjectInfo
 
 _NUM_READERS = 16
-# Reasons are in the parts. Of more shards with failures than this they are told at the end only.
-_MAX_SHARDS_READ_FOR_REASONS = 200
-_RATE_WINDOW_S = 300.0
+_RATE_WINDOW_S = SETTLED_AFTER_S
 _JUDGE_FILES = "judge/"
 
 
@@ -40,7 +40,6 @@ class Facts:
         num_done, num_failed: rows, failed ones in both.
         num_working: open shards whose last attempt has not said its goodbye.
         recent: rows finished within `recent_s`; both None without a clock.
-        failed_by_reason: None when it would take too many reads.
         summary, succeeded: of a run that is merged.
         refused: there are errors and no manifest: too many rows were bad.
         judge: judge/scores.json once it is there.
@@ -59,7 +58,7 @@ class Facts:
     num_working: int = 0
     recent: int | None = None
     recent_s: float | None = None
-    failed_by_reason: dict[str, int] | None = field(default_factory=dict)
+    failed_by_reason: dict[str, int] = field(default_factory=dict)
     summary: dict[str, Any] | None = None
     succeeded: bool = False
     refused: bool = False
@@ -91,7 +90,9 @@ def look(ledger: Ledger) -> Facts:
     manifest = ledger.read_manifest()
     standing = Control(store).look()
     control = {item.key: item for item in store.list(CONTROL)}
-    shards = _list_shards(store)
+    rows_of = {} if manifest is None else {plan.number: plan.num_rows for plan in manifest.shards}
+    old = read_snapshot(store) if rows_of else Snapshot()
+    shards = _list_shards(ledger, rows_of.keys() - old.numbers())
     last_write_s = _latest([shards.last_write_s, *(item.modified_s for item in control.values())])
     if manifest is None:
         refused = store.head(layout.ERRORS) is not None
@@ -107,7 +108,7 @@ def look(ledger: Ledger) -> Facts:
             refused=refused,
         )
     summary = read_summary(store)
-    counts = _count(ledger, manifest, shards, now_s, summary)
+    counts = _count(ledger, manifest, shards, old, now_s, summary)
     scores = store.get_or_none(layout.SCORES)
     return Facts(
         store.base_uri,
@@ -136,9 +137,10 @@ def _runner_gone(store: Store, number: int) -> bool:
     return (beat is not None and beat.ended) or control.runner(number).identity.is_gone
 
 
-def _list_shards(store: Store) -> _Shards:
+def _list_shards(ledger: Ledger, among: Collection[int]) -> _Shards:
+    """Of some shards; without any, of the run's inputs, which are written before its manifest."""
     shards = _Shards()
-    for item in store.list(layout.SHARDS):
+    for item in ledger.list_shards(among) if among else ledger.store.list(layout.INPUTS):
         if item.modified_s is not None:
             shards.last_write_s = max(shards.last_write_s or 0.0, item.modified_s)
         if (number := layout.committed_shard(item.key)) is not None:
@@ -160,28 +162,32 @@ def _count(
     ledger: Ledger,
     manifest: Manifest,
     shards: _Shards,
+    old: Snapshot,
     now_s: float | None,
     summary: dict[str, Any] | None,
 ) -> dict[str, Any]:
+    settled = old.numbers()
     rows_of = {plan.number: plan.num_rows for plan in manifest.shards}
-    opened = rows_of.keys() - shards.committed.keys()
+    for number in settled & shards.committed.keys():
+        del shards.committed[number]  # listed with its neighbours
+    opened = rows_of.keys() - shards.committed.keys() - settled
     at_work = [n for n in opened if n in shards.last_attempt]
-    window_s = _window_s(shards, now_s)
+    window_s = _RATE_WINDOW_S if settled else _window_s(shards, now_s)
     since_s = None if now_s is None or window_s is None else now_s - window_s
     recent = sum(
         rows_of[number]
         for number, at_s in shards.committed.items()
         if since_s is not None and at_s is not None and at_s > since_s
     )
-    reasons = Counter[str]()
-    num_failed = num_open_done = 0
-    are_told = True
+    reasons = Counter(old.failed_by_reason)
+    num_failed, num_open_done = old.num_failed, 0
     with ThreadPoolExecutor(_NUM_READERS, thread_name_prefix="status") as pool:
         commits = dict(
             zip(shards.committed, pool.map(ledger.read_commit, shards.committed), strict=True)
         )
-        failing = [number for number, commit in commits.items() if commit.num_failed]
-        num_failed += sum(commits[number].num_failed for number in failing)
+        for commit in commits.values():
+            num_failed += commit.num_failed
+            reasons.update(commit.failed_by_reason)
         read_of = lambda number: _rows(ledger, shards.parts.get(number, []))  # noqa: E731
         for rows in pool.map(read_of, at_work):
             num_open_done += len(rows)
@@ -191,24 +197,20 @@ def _count(
                     reasons[row.error["reason"]] += 1
                 if since_s is not None and at_s is not None and at_s > since_s:
                     recent += 1
-        if summary is not None:
-            reasons = Counter(summary["failed_by_reason"])
-        elif len(failing) > _MAX_SHARDS_READ_FOR_REASONS:
-            are_told = False
-        else:
-            for rows in pool.map(read_of, failing):
-                reasons.update(row.error["reason"] for row, _ in rows.values() if row.error)
-            reasons.update(_rejected_reasons(ledger))
+    if summary is not None:
+        reasons = Counter(summary["failed_by_reason"])
+    else:
+        reasons.update(_rejected_reasons(ledger))
     return {
         "num_done": manifest.num_rejected
-        + sum(rows_of[number] for number in shards.committed)
+        + sum(rows_of[number] for number in (*shards.committed, *settled))
         + num_open_done,
         "num_failed": manifest.num_rejected + num_failed,
-        "num_committed": len(shards.committed),
+        "num_committed": len(shards.committed) + len(settled),
         "num_working": sum((n, shards.last_attempt[n]) not in shards.released for n in at_work),
         "recent": None if since_s is None else recent,
         "recent_s": window_s,
-        "failed_by_reason": dict(sorted(reasons.items())) if are_told else None,
+        "failed_by_reason": dict(sorted(reasons.items())),
     }
 
 

@@ -3,8 +3,9 @@
 manifest.json                            written once: the plan and digests of all shards
 calibration.safetensors                  written once: what a quantized model is rounded by
 rejected.jsonl                           rows refused before any worker started
+progress.json                            a hint that spares reads: `neva.ledger.snapshot`
 control/                                 orders, and who runs it: `neva.ledger.control`
-shards/00012/input.jsonl                 the rows, grouped by media, then in input order
+inputs/00003.jsonl                       the rows of many shards, one shard behind the other
 shards/00012/attempts/3/claim.json       written once; the attempt number fences later writes
 shards/00012/attempts/3/part-0001.jsonl
 shards/00012/attempts/3/release.json     the attempt ended in order, and why
@@ -25,6 +26,7 @@ import re
 MANIFEST = "manifest.json"
 CALIBRATION = "calibration.safetensors"
 REJECTED = "rejected.jsonl"
+PROGRESS = "progress.json"
 OUTPUTS = "outputs.jsonl"
 ERRORS = "errors.jsonl"
 PARTIAL = "partial.jsonl"
@@ -36,6 +38,10 @@ REPORT = "report.html"
 SUCCESS = "_SUCCESS"
 SHARDS = "shards/"
 TIMINGS = "timings/"
+INPUTS = "inputs/"
+
+NUM_SHARDS_IN_ORDER = 100_000
+"""Of so many shards the keys have the order of their numbers."""
 
 _COMMIT = re.compile(r"shards/(\d+)/commit\.json")
 _RETRY = re.compile(r"retries/(\d+)/job\.json")
@@ -46,8 +52,8 @@ def shard(number: int) -> str:
     return f"{SHARDS}{number:05d}/"
 
 
-def shard_input(number: int) -> str:
-    return f"{shard(number)}input.jsonl"
+def inputs(pack: int) -> str:
+    return f"{INPUTS}{pack:05d}.jsonl"
 
 
 def commit(number: int) -> str:

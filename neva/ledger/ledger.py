@@ -12,12 +12,14 @@ touch is `neva.ledger.attempts`; deciding what to enqueue is the controller's.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from itertools import count, takewhile
 
 from neva.ledger import layout
 from neva.ledger.attempts import PastAttempt
+from neva.ledger.finished_lines import FinishedLine, committed_lines, finished_line
 from neva.ledger.records import (
     Claim,
     Commit,
@@ -30,7 +32,11 @@ from neva.ledger.records import (
     ShardRow,
     ids_sha256,
 )
-from neva.store.base import AlreadyExists, NotFound, Store, put_if_absent_or_same
+from neva.ledger.shard_input import decode_rows, encode_rows
+from neva.store.base import AlreadyExists, NotFound, ObjectInfo, Store, put_if_absent_or_same
+
+# Shards in a row: a page of a listing has 1,000 keys, a shard six or more.
+_WORTH_A_LISTING = 150
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,31 +94,53 @@ class Ledger:
             return self.store.get(layout.CALIBRATION)
         return found
 
-    def committed_shards(self) -> set[int]:
-        """Numbers of all shards that are done: one paged listing of the shards."""
-        numbers = (layout.committed_shard(item.key) for item in self.store.list(layout.SHARDS))
-        return {number for number in numbers if number is not None}
+    def committed_shards(self, among: Collection[int] | None = None) -> set[int]:
+        """Which of these shards, or of all, are done, by listing what there is of them."""
+        numbers = (layout.committed_shard(item.key) for item in self.list_shards(among))
+        committed = {number for number in numbers if number is not None}
+        return committed if among is None else committed & set(among)
+
+    def list_shards(self, among: Collection[int] | None = None) -> Iterator[ObjectInfo]:
+        """The files of these shards, and perhaps of others, in paged listings.
+
+        What is known to be done is left out where it is more than a page, and what nobody has
+        begun has no files: so a listing of the open shards costs what is being worked on.
+        """
+        wanted = sorted(among or ())
+        if among is None or (wanted and wanted[-1] >= layout.NUM_SHARDS_IN_ORDER):
+            yield from self.store.list(layout.SHARDS)
+            return
+        for first, last in _ranges(wanted):
+            end = layout.shard(last + 1)
+            for item in self.store.list(layout.SHARDS, start_after=layout.shard(first)):
+                if item.key >= end:
+                    break
+                yield item
 
     # One shard
 
     def write_shard(self, number: int, rows: Sequence[ShardRow]) -> ShardPlan:
-        """Write a shard's rows. They count only once a manifest names their digest.
+        """Write one shard's rows, alone in a file. They count once a manifest names their digest.
+
+        (The split writes many shards to one file, and copies the users' lines.)
 
         Args:
             rows: in any order, which is the order in which they will be worked on.
         """
-        data = b"".join(row.to_json() + b"\n" for row in rows)
-        self.store.put(layout.shard_input(number), data)
+        data = encode_rows(rows)
+        self.store.put(layout.inputs(number), data)
         ordered = sorted(rows, key=lambda row: row.seq)
-        return ShardPlan(number, len(rows), hashlib.sha256(data).hexdigest(), ids_sha256(ordered))
+        digest = hashlib.sha256(data).hexdigest()
+        return ShardPlan(number, len(rows), number, 0, len(data), digest, ids_sha256(ordered))
 
     def read_shard(self, plan: ShardPlan) -> list[ShardRow]:
         """A shard's rows. Raises LedgerCorrupt when they are not the ones the manifest fixed."""
-        key = layout.shard_input(plan.number)
-        data = self.store.get(key)
+        key = layout.inputs(plan.pack)
+        with self.store.open_read(key, offset=plan.offset, num_bytes=plan.num_bytes) as stream:
+            data = stream.read()
         if hashlib.sha256(data).hexdigest() != plan.input_sha256:
             raise LedgerCorrupt(f"{key} was overwritten after {layout.MANIFEST} fixed it")
-        return [ShardRow.from_json(line, key) for line in data.splitlines()]
+        return decode_rows(data, key)
 
     def shard_state(self, number: int) -> ShardState:
         """A shard as it is, asked name by name: attempts and parts are numbered without gaps.
@@ -201,12 +229,14 @@ class Ledger:
     ) -> bool:
         """End the shard with `rows`, which `refs` hold. False when somebody else ended it."""
         ordered = sorted(rows, key=lambda row: row.seq)
+        reasons = Counter(row.error["reason"] for row in ordered if row.error is not None)
         record = Commit(
             attempt,
             list(refs),
             len(ordered),
             sum(row.failed for row in ordered),
             rows_sha256(ordered),
+            dict(sorted(reasons.items())),
         )
         try:
             put_if_absent_or_same(self.store, layout.commit(number), record.to_json())
@@ -236,6 +266,18 @@ class Ledger:
             raise LedgerCorrupt(f"{where}: its parts hold other rows than were committed")
         return ordered
 
+    def committed_lines(self, plan: ShardPlan) -> list[FinishedLine]:
+        """The same as `committed_rows`, and as strict, for those who need no parsed rows."""
+        commit = self.read_commit(plan.number)
+        data = b"".join(self.store.get(part.key) for part in commit.parts)
+        where = layout.commit(plan.number)
+        lines = committed_lines(plan, commit, data.removesuffix(b"\n").split(b"\n"), where)
+        if lines is None:
+            # Tells what is wrong; if nothing is, then lines were written otherwise than we do.
+            rows = self.committed_rows(plan)
+            lines = [finished_line(row.to_json(), where) for row in rows]
+        return lines
+
     def _other_rows(self, plan: ShardPlan, found: Set[str]) -> LedgerCorrupt:
         where = layout.commit(plan.number)
         missing = {row.row_id for row in self.read_shard(plan)} - found
@@ -244,6 +286,18 @@ class Ledger:
                 f"{where}: no answer for {len(missing)} rows: {sorted(missing)[:5]}"
             )
         return LedgerCorrupt(f"{where}: its rows are not those that {layout.MANIFEST} fixed")
+
+
+def _ranges(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Ascending numbers as (first, last); between two ranges is more than a page of others."""
+    first = last = numbers[0] if numbers else 0
+    for number in numbers:
+        if number - last > _WORTH_A_LISTING:
+            yield first, last
+            first = number
+        last = number
+    if numbers:
+        yield first, last
 
 
 def select_rows(rows: Iterable[FinishedRow], row_ids: Iterable[str]) -> dict[str, FinishedRow]:

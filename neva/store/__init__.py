@@ -16,6 +16,7 @@ from neva.store.base import (
     StoreDenied,
     StoreError,
     StoreUnavailable,
+    Writer,
     put_if_absent_or_same,
 )
 from neva.store.file import FileStore
@@ -31,6 +32,7 @@ __all__ = [
     "StoreDenied",
     "StoreError",
     "StoreUnavailable",
+    "Writer",
     "open_object",
     "open_store",
     "probe_conditional_put",

@@ -13,7 +13,7 @@ relative to it. The ledger relies on three properties, the same for every implem
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,6 +101,12 @@ class ObjectInfo:
         return self._etag if isinstance(self._etag, str) else self._etag()
 
 
+class Writer(Protocol):
+    """Takes an object's content."""
+
+    def write(self, data: bytes, /) -> int: ...
+
+
 class Store(Protocol):
     """Objects below one base URI. Keys are relative, `/`-separated, and can't escape the base.
 
@@ -141,6 +147,20 @@ class Store(Protocol):
 
     def put_file(self, key: str, path: Path) -> None:
         """Upload a local file of any size in constant memory; it appears at once, whole."""
+        ...
+
+    def open_write(self, key: str) -> AbstractContextManager[Writer]:
+        """Write an object of any size as its content comes, in constant memory.
+
+        It appears at once, whole, when the block ends; nothing is left when the block raises.
+        """
+        ...
+
+    def present(self, keys: Sequence[str]) -> list[bool]:
+        """For each key whether an object surely has it; of many keys, quicker than `head`s.
+
+        False only means that `head` must be asked.
+        """
         ...
 
     def head(self, key: str) -> ObjectInfo | None:

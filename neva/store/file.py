@@ -13,11 +13,12 @@ import io
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, TypeVar, cast
 
 from neva.reasons import Reason
 from neva.store.base import (
@@ -27,15 +28,26 @@ from neva.store.base import (
     StoreDenied,
     StoreError,
     StoreUnavailable,
+    Writer,
     check_key,
     check_prefix,
     is_valid_key,
 )
-from neva.store.local import appearing_whole, remove_temporaries, written_temporary
+from neva.store.local import (
+    appearing_whole,
+    open_temporary,
+    remove_temporaries,
+    sync,
+    written_temporary,
+)
 
 _MISSING = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _MAX_LOST_DIRECTORIES = 20
+# A directory with many times more files than are asked for is not worth its listing.
+_MAX_LISTED_PER_KEY = 20
+
+T = TypeVar("T")
 
 
 class FileStore:
@@ -100,6 +112,40 @@ class FileStore:
         with path.open("rb") as source:
             self._write(key, source, if_absent=False)
 
+    @contextmanager
+    def open_write(self, key: str) -> Iterator[Writer]:
+        target = self._path(key)
+        known = _nearest_directory(target)
+        with ExitStack() as stack:
+            with self._mapped_errors(key, writing=True):
+                temporary, stream = _enter_beside(target, open_temporary, stack)
+            yield _MappedWriter(stream, lambda: self._mapped_errors(key, writing=True))
+            with self._mapped_errors(key, writing=True):
+                sync(stream)
+                temporary.replace(target)
+                _sync_directories(target.parent, known)
+
+    def present(self, keys: Sequence[str]) -> list[bool]:
+        wanted: dict[str, set[str]] = {}
+        for key in keys:
+            directory, _, name = _cut(key)
+            wanted.setdefault(directory, set()).add(name)
+        for directory, names in wanted.items():
+            most = _MAX_LISTED_PER_KEY * len(names)
+            names &= self._plain_files(self._base / directory, most)
+        return [name in wanted[directory] for directory, _, name in map(_cut, keys)]
+
+    def _plain_files(self, directory: Path, most: int) -> set[str]:
+        """Names of files in a directory, links left out, or of some of them if there are many."""
+        try:
+            if not self._is_allowed(directory):
+                return set()
+            with os.scandir(directory) as entries:
+                some = islice(entries, most)
+                return {entry.name for entry in some if entry.is_file(follow_symlinks=False)}
+        except OSError:
+            return set()
+
     def head(self, key: str) -> ObjectInfo | None:
         path = self._readable_path(key)
         try:
@@ -114,7 +160,7 @@ class FileStore:
         directory_key = prefix.rpartition("/")[0]
         directory = self._base.joinpath(*directory_key.split("/")) if directory_key else self._base
         after = start_after.encode()
-        for key, found in self._walk(directory, directory_key, prefix, ()):
+        for key, found in self._walk(directory, directory_key, prefix, start_after, ()):
             if key.encode() > after:
                 yield self._info(key, found)
 
@@ -167,7 +213,7 @@ class FileStore:
             if if_absent and target.is_file():  # most losers need not write and sync first
                 raise AlreadyExists(f"{target} exists already")
             known = _nearest_directory(target)
-            with _written_beside(target, source) as temporary:
+            with _beside(target, lambda folder: written_temporary(folder, source)) as temporary:
                 if if_absent:
                     _link_or_lose(temporary, target)
                 else:
@@ -175,7 +221,12 @@ class FileStore:
             _sync_directories(target.parent, known)
 
     def _walk(
-        self, directory: Path, directory_key: str, prefix: str, ancestors: tuple[Path, ...]
+        self,
+        directory: Path,
+        directory_key: str,
+        prefix: str,
+        start_after: str,
+        ancestors: tuple[Path, ...],
     ) -> Iterator[tuple[str, os.stat_result]]:
         """(key, what the system says) of the files below, sorted; holds one directory a level."""
         real = directory.resolve()
@@ -185,8 +236,10 @@ class FileStore:
             key = f"{directory_key}/{name}" if directory_key else name
             path = directory / name
             if is_directory:
-                if f"{key}/".startswith(prefix) or prefix.startswith(f"{key}/"):
-                    yield from self._walk(path, key, prefix, (*ancestors, real))
+                below = f"{key}/"
+                is_passed = below < start_after and not start_after.startswith(below)
+                if not is_passed and (below.startswith(prefix) or prefix.startswith(below)):
+                    yield from self._walk(path, key, prefix, start_after, (*ancestors, real))
             elif key.startswith(prefix) and self._is_allowed(path):
                 try:
                     yield key, path.stat()
@@ -247,18 +300,39 @@ class _Section(io.RawIOBase):
         return len(data)
 
 
+def _cut(key: str) -> tuple[str, str, str]:
+    return key.rpartition("/")
+
+
+class _MappedWriter:
+    """A file that fails in the store's words."""
+
+    def __init__(
+        self, stream: BinaryIO, mapped_errors: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        self._stream = stream
+        self._mapped_errors = mapped_errors
+
+    def write(self, data: bytes) -> int:
+        with self._mapped_errors():
+            return self._stream.write(data)
+
+
 @contextmanager
-def _written_beside(target: Path, source: BinaryIO) -> Iterator[Path]:
+def _beside(target: Path, make: Callable[[Path], AbstractContextManager[T]]) -> Iterator[T]:
+    """What `make` makes in the target's directory, which it needs to have."""
     with ExitStack() as stack:
-        yield _write_beside(target, source, stack)
+        yield _enter_beside(target, make, stack)
 
 
-def _write_beside(target: Path, source: BinaryIO, stack: ExitStack) -> Path:
+def _enter_beside(
+    target: Path, make: Callable[[Path], AbstractContextManager[T]], stack: ExitStack
+) -> T:
     for _ in range(_MAX_LOST_DIRECTORIES):
         # A delete may remove the emptied directory between any two of these steps.
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            return stack.enter_context(written_temporary(target.parent, source))
+            return stack.enter_context(make(target.parent))
         except FileNotFoundError:
             continue
         except FileExistsError:

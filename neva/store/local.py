@@ -17,8 +17,8 @@ _COPY_BUFFER_BYTES = 1 << 20
 
 
 @contextmanager
-def written_temporary(directory: Path, source: BinaryIO) -> Iterator[Path]:
-    """Copy a stream to the disk as a hidden file in `directory`, to be moved into place.
+def open_temporary(directory: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """A hidden file in `directory`, open for writing, to be moved into place.
 
     What is not moved is deleted at the end. The file is locked until then: one that is not has
     lost its writer, see `remove_temporaries`.
@@ -31,12 +31,18 @@ def written_temporary(directory: Path, source: BinaryIO) -> Iterator[Path]:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # mkstemp's 0600 would hide outputs from the people who asked for them.
             os.fchmod(descriptor, 0o666 & ~_UMASK)
-            shutil.copyfileobj(source, stream, _COPY_BUFFER_BYTES)
-            stream.flush()
-            os.fsync(descriptor)
-            yield temporary
+            yield temporary, stream
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def written_temporary(directory: Path, source: BinaryIO) -> Iterator[Path]:
+    """The same, with all of `source` written and on the disk."""
+    with open_temporary(directory) as (temporary, stream):
+        shutil.copyfileobj(source, stream, _COPY_BUFFER_BYTES)
+        sync(stream)
+        yield temporary
 
 
 def remove_temporaries(base: Path) -> None:
@@ -47,6 +53,12 @@ def remove_temporaries(base: Path) -> None:
                 with suppress(OSError), (Path(folder) / name).open("rb") as stream:
                     fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     Path(stream.name).unlink()
+
+
+def sync(stream: BinaryIO) -> None:
+    """Make what was written survive a power cut."""
+    stream.flush()
+    os.fsync(stream.fileno())
 
 
 @contextmanager

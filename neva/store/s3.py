@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -22,14 +22,17 @@ from neva.store.base import (
     StoreDenied,
     StoreError,
     StoreUnavailable,
+    Writer,
     check_key,
     check_prefix,
     is_valid_key,
 )
+from neva.store.listing import present_by_listing
 from neva.store.local import appearing_whole
 from neva.store.s3_client import current_environment, shared_client
 from neva.store.s3_errors import mapped_errors, status_and_code
 from neva.store.s3_stream import ResumingReader, S3Object
+from neva.store.s3_upload import PartUpload
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -40,6 +43,8 @@ _MAX_CONFLICTS = 8
 _FIRST_PAUSE_S = 0.05
 _MAX_UPLOADS = 3
 _KEYS_PER_PAGE = 1000
+# Fewer are asked for one by one, and at the same time, sooner than a page is listed.
+_LIST_FROM_KEYS = 500
 # Bounds the memory of one transfer: threads times boto3's part size of 8 MiB.
 _TRANSFER = TransferConfig(max_concurrency=8)
 
@@ -112,6 +117,16 @@ class S3Store:
                 continue
             return
         raise StoreUnavailable(f"can't write {self.uri_of(key)} now: the upload vanished again")
+
+    @contextmanager
+    def open_write(self, key: str) -> Iterator[Writer]:
+        with PartUpload.open(self._client, self._bucket, self._key(key)) as upload:
+            yield upload
+
+    def present(self, keys: Sequence[str]) -> list[bool]:
+        if len(keys) < _LIST_FROM_KEYS:
+            return [False] * len(keys)
+        return present_by_listing(self, keys)
 
     def head(self, key: str) -> ObjectInfo | None:
         full_key = self._key(key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from controller.merge import put_lines
+from controller.lines import put_lines
 from neva.ledger import (
     Claim,
     FinishedRow,

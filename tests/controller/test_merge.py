@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
+from pathlib import Path
 
 import orjson
 import pytest
 
-from controller.intake import REJECTED, Intake
+from controller.intake import take_in
 from controller.merge import merge
 from controller.split import split
-from controller.spool import Spool
-from neva.job_file import parse_job
-from neva.ledger import FinishedRow, Ledger, LedgerCorrupt, Manifest, ShardRow, error_line, layout
+from neva.ledger import FinishedRow, Ledger, LedgerCorrupt, Manifest, error_line, layout
+from neva.spec import VideoNevaJob
 from neva.store import Store
+from tests.controller.test_start import job as a_job
+from tests.fakes.questions import AnyQuestion
 
-JOB = parse_job(
-    {
-        "apiVersion": "neva-batch.dev/v1alpha1",
-        "kind": "VideoNevaJob",
-        "metadata": {"name": "test"},
-        "spec": {
-            "model": {"uri": "/model"},
-            "input": {"prompts": "/prompts.jsonl", "mediaBasePath": "/videos"},
-            "output": {"uri": "/out"},
-            "shards": {"maxRows": 2},
-        },
-    },
-    "test",
-)
 # (video of row 0, of row 1, …); None is a row that validation refused.
 VIDEOS = ["b.mp4", "a.mp4", None, "b.mp4", "a.mp4", "c.mp4"]
 
@@ -39,21 +27,26 @@ def ledger(store: Store) -> Ledger:
 
 
 @pytest.fixture
-def spool() -> Iterator[Spool]:
-    with Spool() as spool:
+def job(tmp_path: Path) -> VideoNevaJob:
+    """Two rows a shard."""
+    (tmp_path / "videos").mkdir()
+    with (tmp_path / "prompts.jsonl").open("wb") as file:
         for seq, video in enumerate(VIDEOS):
-            record = {"question_id": seq, "text": "?", "video": video}
-            if video is None:
-                error = error_line(seq + 1, record, "MissingMediaKey", "no video")
-                spool.add_line(REJECTED, seq, error)
-            else:
-                spool.add_row(ShardRow(seq, seq + 1, str(seq), "?", video, record))
-        yield spool
+            record = {"question_id": seq, "text": "?", **({"video": video} if video else {})}
+            file.write(orjson.dumps(record) + b"\n")
+            if video:
+                (tmp_path / "videos" / video).touch()
+    return a_job(tmp_path, shards={"maxRows": 2})
+
+
+def split_again(job: VideoNevaJob, ledger: Ledger) -> Manifest:
+    with take_in(job.spec, AnyQuestion(), lookups=2) as intake:
+        return split(job, ledger, intake, "model")
 
 
 @pytest.fixture
-def manifest(ledger: Ledger, spool: Spool) -> Manifest:
-    return split(JOB, ledger, spool, Intake(len(VIDEOS), 1, "sha"), "model")
+def manifest(ledger: Ledger, job: VideoNevaJob) -> Manifest:
+    return split_again(job, ledger)
 
 
 def commit_all(ledger: Ledger, manifest: Manifest, failed: Collection[str] = ()) -> None:
@@ -84,10 +77,11 @@ def test_rows_are_grouped_by_video_in_the_order_of_their_first_question(
     assert (manifest.num_rows, manifest.num_rejected) == (6, 1)
 
 
-def test_a_second_split_gives_the_same_manifest(ledger: Ledger, manifest: Manifest) -> None:
-    with Spool() as other:
-        again = split(JOB, ledger, other, Intake(0, 0, "other"), "model")
-    assert again == manifest
+def test_a_second_split_gives_the_same_manifest(
+    ledger: Ledger, manifest: Manifest, job: VideoNevaJob
+) -> None:
+    Path(job.spec.input.prompts).write_bytes(b'{"question_id":1,"text":"?","video":"a.mp4"}\n')
+    assert split_again(job, ledger) == manifest
 
 
 def test_outputs_come_in_input_order_whatever_the_shards(

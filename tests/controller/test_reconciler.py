@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,8 @@ from controller.reconciler import Reconciler
 from neva import queue
 from neva.errors import NevaError
 from neva.lease import Lease, Leases
-from neva.ledger import FinishedRow, Ledger, Manifest, ShardRow
+from neva.ledger import Commit, FinishedRow, Ledger, Manifest, ShardRow, layout
+from neva.ledger.snapshot import SETTLED_AFTER_S, Snapshot
 from neva.reasons import Reason
 from neva.store import StoreUnavailable, open_store
 from neva.trouble import report_trouble
@@ -152,9 +153,9 @@ def test_one_listing_that_hung_does_not_keep_the_controller_from_looking_for_lon
 ) -> None:
     committed_shards = bench.ledger.committed_shards
 
-    def hang() -> set[int]:
+    def hang(among: Collection[int]) -> set[int]:
         bench.now_s += 120
-        return committed_shards()
+        return committed_shards(among)
 
     monkeypatch.setattr(bench.ledger, "committed_shards", hang)
     bench.reconciler.step()
@@ -230,3 +231,42 @@ def test_a_second_controller_sends_no_second_message_for_what_waits_or_is_at_wor
         second.step()
         bench.now_s += GRACE_S
     assert bench.num_messages() == 2
+
+
+def test_a_large_job_is_sent_bit_by_bit(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, redis_client: redis.Redis
+) -> None:
+    monkeypatch.setattr("controller.reconciler._MAX_WAITING", 2)
+    for _ in range(2):
+        bench.reconciler.step()
+        assert bench.num_messages() == 2
+    redis_client.lpop(queue.queue_name(RUN))
+    bench.reconciler.step()
+    assert bench.num_messages() == 2
+
+
+def test_a_new_controller_goes_on_from_what_the_last_one_had_counted(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for shard in (0, 1):
+        bench.commit(shard, failed=1)
+        bench.reconciler.step(listing=True)
+    bench.now_s += SETTLED_AFTER_S
+    bench.reconciler.step(listing=True)
+    read = []
+    read_commit = bench.ledger.read_commit
+
+    def count(number: int) -> Commit:
+        read.append(number)
+        return read_commit(number)
+
+    monkeypatch.setattr(bench.ledger, "read_commit", count)
+    progress = bench.new_reconciler().step()
+    assert (progress.num_done, progress.num_failed, progress.num_shards_done) == (5, 3, 2)
+    assert read == [1], "the latest commit alone"
+
+
+def test_a_snapshot_that_says_too_much_is_not_believed(bench: Bench) -> None:
+    bench.ledger.store.put(layout.PROGRESS, Snapshot([(0, 2)], 4, {}).to_json())
+    progress = bench.new_reconciler().step()
+    assert (progress.num_done, progress.num_shards_done) == (1, 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -54,6 +54,15 @@ class MemoryStore:
 
     def put_file(self, key: str, path: Path) -> None:
         self.put(key, path.read_bytes())
+
+    @contextmanager
+    def open_write(self, key: str) -> Iterator[io.BytesIO]:
+        stream = io.BytesIO()
+        yield stream
+        self.put(key, stream.getvalue())
+
+    def present(self, keys: Sequence[str]) -> list[bool]:
+        return [key in self.objects for key in keys]
 
     def head(self, key: str) -> ObjectInfo | None:
         data = self.get_or_none(key)

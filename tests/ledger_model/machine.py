@@ -28,7 +28,7 @@ PLACES = st.sampled_from(
         ("put", "*/part-*"),
         ("put", "*/commit.json"),
         ("put", "*/release.json"),
-        ("put", "*/input.jsonl"),
+        ("put", "inputs/*"),
         ("put", "manifest.json"),
         ("put", "outputs.jsonl"),
         ("put", "errors.jsonl"),

@@ -28,6 +28,7 @@ from neva.ledger import (
     layout,
 )
 from neva.ledger.attempts import AttemptPlan, PastAttempt, plan_attempt
+from neva.ledger.finished_lines import FinishedLine, finished_line
 from neva.ledger.ledger import rows_sha256
 from neva.reasons import Reason
 from tests.ledger_model import roles
@@ -102,9 +103,10 @@ def _commit_whatever_lies_there(
     return True
 
 
-def _rows_unseen(self: Ledger, plan: ShardPlan) -> list[FinishedRow]:
+def _rows_unseen(self: Ledger, plan: ShardPlan) -> list[FinishedLine]:
     rows = {row.row_id: row for row in self.read_parts(self.read_commit(plan.number).parts)}
-    return sorted(rows.values(), key=lambda row: row.seq)
+    ordered = sorted(rows.values(), key=lambda row: row.seq)
+    return [finished_line(row.to_json(), "part") for row in ordered]
 
 
 def _attempts_do_not_count(
@@ -198,7 +200,7 @@ MUTANTS = (
     ),
     Mutant(4, "earlier-parts-not-committed", ((Ledger, "parts_before", _no_earlier_parts),)),
     Mutant(5, "commit-not-conditional", ((Ledger, "commit", _commit_whatever_lies_there),)),
-    Mutant(6, "merge-without-check", ((Ledger, "committed_rows", _rows_unseen),)),
+    Mutant(6, "merge-without-check", ((Ledger, "committed_lines", _rows_unseen),)),
     Mutant(7, "attempts-not-counted", ((worker.shard, "plan_attempt", _attempts_do_not_count),)),
     Mutant(7, "orderly-ends-counted", ((worker.shard, "plan_attempt", _every_end_counts),)),
     Mutant(7, "living-attempts-counted", ((Leases, "take", _taken_from_whoever_has_it),)),

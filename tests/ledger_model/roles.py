@@ -3,28 +3,32 @@ around it."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
+import orjson
 import redis
 
 import worker.heartbeat
 import worker.shard
-from controller.intake import REJECTED, Intake
+from controller.intake import take_in
 from controller.merge import merge
 from controller.reconciler import Reconciler
 from controller.split import split
-from controller.spool import Spool
 from neva.errors import NevaError
 from neva.job_file import parse_job
 from neva.lease import Leases
-from neva.ledger import FinishedRow, Ledger, Manifest, ShardRow, error_line, layout
+from neva.ledger import FinishedRow, Ledger, Manifest, ShardRow, layout
 from neva.settings import Settings
+from neva.spec import VideoNevaJob
 from neva.store import StoreUnavailable
+from tests.fakes.questions import AnyQuestion
 from tests.ledger_model.scheduler import Process
 from tests.ledger_model.shims import heartbeat_modules
 from worker.part_writer import PartWriter
@@ -34,20 +38,26 @@ if TYPE_CHECKING:
     from tests.ledger_model.world import World
 
 LEASE_TTL_S = 6.0
-JOB = parse_job(
-    {
-        "apiVersion": "neva-batch.dev/v1alpha1",
-        "kind": "VideoNevaJob",
-        "metadata": {"name": "model"},
-        "spec": {
-            "model": {"uri": "/model"},
-            "input": {"prompts": "/prompts.jsonl", "mediaBasePath": "/videos"},
-            "output": {"uri": "/out"},
-            "shards": {"maxRows": 4},
+
+
+def a_job(source: dict[str, str]) -> VideoNevaJob:
+    return parse_job(
+        {
+            "apiVersion": "neva-batch.dev/v1alpha1",
+            "kind": "VideoNevaJob",
+            "metadata": {"name": "model"},
+            "spec": {
+                "model": {"uri": "/model"},
+                "input": source,
+                "output": {"uri": "/out"},
+                "shards": {"maxRows": 4},
+            },
         },
-    },
-    "model",
-)
+        "model",
+    )
+
+
+JOB = a_job({"prompts": "/prompts.jsonl", "mediaBasePath": "/videos"})
 SETTINGS = Settings(heartbeat_s=1, stall_s=12, flush_interval_s=2, lease_ttl_s=LEASE_TTL_S)
 
 
@@ -60,19 +70,24 @@ def input_rows(num_rows: int) -> list[ShardRow]:
     """Rows of videos that fill a shard each."""
     per_shard = JOB.spec.shards.max_rows
     return [
-        ShardRow(n, n + 1, str(n), "?", f"{n // per_shard}.mp4", {"question_id": n})
+        ShardRow(n, n + 1, str(n), record["text"], record["video"], record)
         for n in range(num_rows)
+        if (record := {"question_id": n, "text": "?", "video": f"{n // per_shard}.mp4"})
     ]
 
 
 def split_rows(ledger: Ledger, num_rows: int) -> Manifest:
     """The real split of `num_rows` rows and a line that validation refuses."""
-    with Spool() as spool:
-        for row in input_rows(num_rows):
-            spool.add_row(row)
-        refused = error_line(num_rows + 1, None, "InvalidJson", "no JSON")
-        spool.add_line(REJECTED, num_rows, refused)
-        return split(JOB, ledger, spool, Intake(num_rows + 1, 1, "prompts"), "model")
+    rows = input_rows(num_rows)
+    with tempfile.TemporaryDirectory(prefix="neva-model-") as name:
+        folder = Path(name)
+        for media_name in {row.media_name for row in rows}:
+            (folder / media_name).touch()
+        lines = [orjson.dumps(row.record) for row in rows]
+        (folder / "prompts.jsonl").write_bytes(b"\n".join([*lines, b"no JSON"]))
+        job = a_job({"prompts": f"{folder}/prompts.jsonl", "mediaBasePath": name})
+        with take_in(job.spec, AnyQuestion(), lookups=1, processes=1) as intake:
+            return split(JOB, ledger, intake, "model", processes=1)
 
 
 @dataclass(slots=True)
@@ -163,7 +178,7 @@ def run_controller(world: World) -> None:
             )
             while not _step(reconciler):
                 world.scheduler.sleep(0.5)
-            merge(ledger, manifest)
+            merge(ledger, manifest, readers=1)
             world.store.put(layout.SUCCESS, b"")
         except (StoreUnavailable, redis.RedisError):
             world.scheduler.sleep(0.5)

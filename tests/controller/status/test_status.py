@@ -16,8 +16,9 @@ from controller.status.run_status import SILENT_S, RunPhase, as_dict, run_status
 from controller.status.words import duration, lines
 from controller.summary import FAILED, SUCCEEDED, write_summary
 from neva.errors import ConfigError
-from neva.ledger import Ledger, layout
+from neva.ledger import Commit, Ledger, layout
 from neva.ledger.control import Beat, Control, Order, this_runner
+from neva.ledger.snapshot import Snapshot
 from neva.store import Store, open_store
 from tests.controller.runs import MadeRun
 
@@ -181,3 +182,26 @@ def test_watching_in_a_pipe_prints_what_changed_and_ends_with_the_run(
     first, *rest = done.output.splitlines()
     assert first.startswith("made: Running")
     assert rest[0].startswith("made: Succeeded"), "nothing is said twice"
+
+
+def test_old_commits_are_counted_from_what_a_controller_left(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = MadeRun(store)
+    run.commit(0, failed="MediaUnreadable")
+    run.commit(1)
+    before = look(run.ledger)
+    snapshot = Snapshot([(0, 0)], run.ledger.read_commit(0).num_failed, {"MediaUnreadable": 1})
+    store.put(layout.PROGRESS, snapshot.to_json())
+    read = []
+    read_commit = Ledger.read_commit
+
+    def count(ledger: Ledger, number: int) -> Commit:
+        read.append(number)
+        return read_commit(ledger, number)
+
+    monkeypatch.setattr(Ledger, "read_commit", count)
+    after = look(run.ledger)
+    assert read == [1]
+    for name in ("num_done", "num_failed", "num_committed", "num_working", "failed_by_reason"):
+        assert getattr(after, name) == getattr(before, name), name

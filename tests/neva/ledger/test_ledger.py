@@ -58,7 +58,7 @@ def test_a_shards_rows_come_back_with_their_keys_in_order(ledger: Ledger) -> Non
 def test_an_overwritten_shard_is_noticed(ledger: Ledger) -> None:
     plan = ledger.write_shard(0, ROWS)
     ledger.write_shard(0, ROWS[:1])
-    with pytest.raises(LedgerCorrupt, match=r"shards/00000/input\.jsonl"):
+    with pytest.raises(LedgerCorrupt, match=r"inputs/00000\.jsonl"):
         ledger.read_shard(plan)
 
 

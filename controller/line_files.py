@@ -1,0 +1,117 @@
+"""Lines parked on disk while they are regrouped, so that memory does not grow with their length.
+
+What stays in memory of a line is where it stands: 17 bytes. The files are temporary, nobody else
+opens them; a crash loses them, and the step that made them starts over.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+PLACE = np.dtype([("seq", "<u4"), ("start", "<u8"), ("size", "<u4"), ("file", "u1")])
+"""A line, its line end included: `seq` is what it is sorted by."""
+Places = NDArray[Any]  # of PLACE
+
+_BUFFER_BYTES = 1 << 20
+_READ_AT_ONCE = 4096  # lines
+# Lines so near each other are read together: a system call costs as much as copying this much.
+_MAX_GAP_BYTES = 4 << 10
+_MAX_WINDOW_LINES = 1024
+
+
+def as_array(numbers: Sequence[int]) -> NDArray[np.uint32]:
+    """Numbers as an array; ranges quickly."""
+    if isinstance(numbers, range):
+        return np.arange(numbers.start, numbers.stop, dtype=np.uint32)
+    return np.array(numbers, np.uint32)
+
+
+class LineWriter:
+    """Appends lines to a file of its own. Use it as a context manager."""
+
+    def __init__(self, path: Path, file: int = 0) -> None:
+        self.path = path
+        self._file = file
+        self._stream = path.open("wb", buffering=_BUFFER_BYTES)
+        self._num_bytes = 0
+        self._places: list[Places] = []
+
+    def add(self, seqs: Sequence[int], lines: Sequence[bytes]) -> None:
+        """Add lines, each without its line end."""
+        places = np.empty(len(lines), PLACE)
+        places["seq"] = as_array(seqs)
+        places["size"] = sizes = np.fromiter(map(len, lines), np.uint32, len(lines)) + 1
+        ends = self._num_bytes + np.cumsum(sizes, dtype=np.uint64)
+        places["start"] = ends - sizes
+        places["file"] = self._file
+        self._num_bytes = int(ends[-1]) if len(lines) else self._num_bytes
+        self._places.append(places)
+        self._stream.write(b"\n".join(lines) + b"\n")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
+
+    def close(self) -> Places:
+        """Where all lines stand, in the order they were added."""
+        self._stream.close()
+        return np.concatenate([np.empty(0, PLACE), *self._places])
+
+
+class LineReader:
+    """Reads lines back, from several files, in any order. Use it as a context manager."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._files = [os.open(path, os.O_RDONLY) for path in paths]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._files:
+            os.close(file)
+
+    def read(self, places: Places) -> list[bytes]:
+        """The lines, line ends included; the more at once, the quicker. They fit into memory."""
+        order = np.lexsort((places["start"], places["file"]))
+        ordered = places[order]
+        found: list[bytes] = []
+        for first, last in pairwise(_windows(ordered)):
+            found += self._window(ordered[first:last])
+        lines: list[bytes] = [b""] * len(found)
+        for index, line in zip(order.tolist(), found, strict=True):
+            lines[index] = line
+        return lines
+
+    def _window(self, places: Places) -> list[bytes]:
+        first = int(places["start"][0])
+        starts = (places["start"] - np.uint64(first)).tolist()
+        ends = [start + size for start, size in zip(starts, places["size"].tolist(), strict=True)]
+        data = os.pread(self._files[places["file"][0]], ends[-1], first)
+        return [data[start:end] for start, end in zip(starts, ends, strict=True)]
+
+    def each(self, places: Places) -> Iterator[tuple[int, bytes]]:
+        """(seq, line without its line end), one after the other in little memory."""
+        for first in range(0, len(places), _READ_AT_ONCE):
+            some = places[first : first + _READ_AT_ONCE]
+            for seq, line in zip(some["seq"].tolist(), self.read(some), strict=True):
+                yield seq, line[:-1]
+
+
+def _windows(ordered: Places) -> list[int]:
+    """Where lines end that are read together, of lines in the order of their files."""
+    num_lines = len(ordered)
+    starts = ordered["start"].astype(np.int64)
+    ends = starts + ordered["size"]
+    is_apart = (starts[1:] - ends[:-1] > _MAX_GAP_BYTES) | (np.diff(ordered["file"]) != 0)
+    edges = {0, num_lines, *range(0, num_lines, _MAX_WINDOW_LINES)}
+    return sorted(edges | set((np.flatnonzero(is_apart) + 1).tolist()))
