@@ -12,8 +12,8 @@ MINISTACK := .venv-ministack/bin/ministack
 SMOLLM2 := $(VENV)/.smollm2
 
 .PHONY: setup chaos crds chart-readme test-images demo accuracy bench-engine bench-operator \
-	bench-judge check-intervals test mutants test-stores test-operator test-cluster test-slow \
-	test-report lint types layers pytest test-smollm2 format clean
+	bench-scale bench-judge check-intervals test mutants test-stores test-operator test-cluster \
+	test-slow test-report lint types layers pytest test-smollm2 format clean
 
 setup: $(INSTALLED)
 
@@ -71,6 +71,11 @@ check-intervals: $(INSTALLED)
 # says how many, NEVA_CHAOS_MODEL=demo takes the real model.
 chaos: $(INSTALLED)
 	@$(BIN)/python -m tests.chaos
+
+# A million prompts over a hundred thousand media: split, merge, and a shard's overhead; minutes.
+# NEVA_BENCH_ROWS takes fewer.
+bench-scale: $(INSTALLED)
+	@OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m benchmarks.bench_scale
 
 test: lint types layers pytest
 

@@ -14,7 +14,7 @@ import os
 import shutil
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -55,6 +55,15 @@ class TarStore:
         if member is None:
             return None
         return ObjectInfo(key, member.size_bytes, f"{member.offset}-{member.size_bytes}")
+
+    def present(self, keys: Sequence[str]) -> list[bool]:
+        return [self._is_readable(key) for key in keys]
+
+    def _is_readable(self, key: str) -> bool:
+        try:
+            return self.head(key) is not None
+        except StoreDenied:
+            return False
 
     def open_read(
         self, key: str, *, offset: int = 0, num_bytes: int | None = None
