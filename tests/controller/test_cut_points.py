@@ -9,7 +9,8 @@ import os
 import random
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from neva.job_file import load_job
 from neva.lease import Leases
 from neva.ledger import Ledger, Manifest, ShardRow, layout
 from neva.spec import VideoNevaJob
-from neva.store import open_store
+from neva.store import Writer, open_store
 from neva.store.file import FileStore
 from neva.store.probe import PROBE_PREFIX
 from tests.controller.work import Work
@@ -65,20 +66,31 @@ def dying_at(write: int, after: bool, step: Step) -> Step:
 
     def killed() -> None:
         numbers = iter(range(1, 1 << 30))
-        real = FileStore._write
+        real, real_open = FileStore._write, FileStore.open_write
 
-        def count(self: FileStore, key: str, *arguments: Any, **options: Any) -> None:
+        @contextmanager
+        def counted(key: str) -> Iterator[Step]:
             # A probe's writes are not the run's.
             number = 0 if key.startswith(PROBE_PREFIX) else next(numbers)
-            if number == write and not after:
-                die()
             try:
-                real(self, key, *arguments, **options)
+                yield die if number == write and not after else lambda: None
             finally:
                 if number == write:
                     die()
 
+        def count(self: FileStore, key: str, *arguments: Any, **options: Any) -> None:
+            with counted(key) as before:
+                before()
+                real(self, key, *arguments, **options)
+
+        @contextmanager
+        def count_open(self: FileStore, key: str) -> Iterator[Writer]:
+            with counted(key) as before, real_open(self, key) as file:
+                yield file
+                before()
+
         FileStore._write = count  # type: ignore[method-assign]
+        FileStore.open_write = count_open  # type: ignore[method-assign]
         step()
 
     return killed
