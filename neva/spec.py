@@ -133,7 +133,8 @@ class Input(CamelModel):
 
     prompts: Uri = Field(description="JSON Lines file, one prompt a line.")
     media_base_path: Uri | None = Field(
-        None, description="Prefix, folder or .tar that the records' media names are relative to."
+        None,
+        description="Prefix, folder, .tar or .tar.gz that media names are relative to.",
     )
     media_type: Literal["video", "image"] | None = Field(
         None,

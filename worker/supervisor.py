@@ -48,6 +48,7 @@ from worker.engine.launch import (
 )
 from worker.engine.watchdog import EngineWatchdog
 from worker.lookout import Lookout
+from worker.media.installed import require_decoder
 from worker.stalled import StalledChildren
 from worker.until_done import RunWatch, Verdict
 
@@ -102,6 +103,7 @@ class Supervisor:
         self._watch = (
             RunWatch.connect(output_uri, redis_url, manifest, settings()) if until_done else None
         )
+        require_decoder(spec.media.decoder)
         self._precision = spec.model.precision
         self._tensor_parallel_size = (
             overrides.tensor_parallel_size or spec.model.tensor_parallel_size
