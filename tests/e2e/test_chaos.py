@@ -46,7 +46,7 @@ CLUSTER = Shape(
 def chaos(tmp_path: Path) -> Iterator[Chaos]:
     # A short path: sockets lie below it.
     with tempfile.TemporaryDirectory(prefix="nvc-", dir="/tmp") as folder:
-        media = write_media(Path(folder) / "media", num_clips=6, questions_per_clip=12)
+        media = write_media(Path(folder) / "media", num_clips=6, questions_per_clip=18)
         yield Chaos(Path(folder), 5, JobKind(media, row_s=0.15), keep=tmp_path / "failed")
 
 
@@ -77,4 +77,4 @@ def test_a_celery_parent_that_is_stopped_for_good_is_replaced(chaos: Chaos, tmp_
         assert not is_running(stopped[0])
     finally:
         world.close()
-    assert len(read_answers(job).ids) == 74
+    assert len(read_answers(job).ids) == 110
