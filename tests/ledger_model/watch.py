@@ -70,6 +70,7 @@ class Watch:
         killer_row: the row that kills the process which is about to be killed.
         tampered: somebody changed the ledger behind everybody's back.
         refused: the merge said so.
+        is_merging: some controller has begun to read what it merges.
     """
 
     def __init__(self, world: World) -> None:
@@ -80,7 +81,7 @@ class Watch:
         self.num_flushes = 0
         self.last_put_s = 0.0
         self.killer_row: str | None = None
-        self.tampered = self.refused = False
+        self.tampered = self.refused = self.is_merging = False
         world.store.about_to_put = self._about_to_put
         world.store.was_put = self._was_put
         world.scheduler.before_kill = self._killed
@@ -173,6 +174,7 @@ class Watch:
     def _answered(self, process: Process, verb: str, key: str, answer: Any) -> None:
         """A process got an answer: what does it know now?"""
         mine = [made for made in self._made.values() if made.process is process]
+        self.is_merging |= verb == "get" and key == layout.REJECTED
         if verb in ("take", "beat") and answer:
             self._last_beat_s[process] = self._world.scheduler.now_s
         if not mine:
