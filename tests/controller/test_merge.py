@@ -84,6 +84,34 @@ def test_a_second_split_gives_the_same_manifest(
     assert split_again(job, ledger) == manifest
 
 
+def test_several_processes_write_the_same_packs(
+    ledger: Ledger, job: VideoNevaJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("controller.split._PACK_BYTES", 60)  # a shard or two
+    with take_in(job.spec, AnyQuestion(), lookups=2, processes=1) as intake:
+        several = split(job, ledger, intake, "model", processes=3)
+        packs = {item.key: ledger.store.get(item.key) for item in ledger.store.list("inputs/")}
+        ledger.store.delete(layout.MANIFEST)
+        assert split(job, ledger, intake, "model", processes=1) == several
+    assert len(packs) > 1
+    for key, data in packs.items():
+        assert ledger.store.get(key) == data
+    rows = [row.seq for plan in several.shards for row in ledger.read_shard(plan)]
+    assert rows == [0, 3, 1, 4, 5]
+
+
+def test_an_output_in_other_words_than_ours_is_merged_as_strictly(
+    ledger: Ledger, manifest: Manifest
+) -> None:
+    """Parts are copied byte by byte; those that can't be, are read and written again."""
+    commit_all(ledger, manifest, failed={"4"})
+    for plan in manifest.shards:
+        key = ledger.read_commit(plan.number).parts[0].key
+        ledger.store.put(key, ledger.store.get(key).replace(b'{"seq":', b'{ "seq": '))
+    merge(ledger, manifest)
+    assert [row["question_id"] for row in lines(ledger.store, layout.OUTPUTS)] == [0, 1, 3, 5]
+
+
 def test_outputs_come_in_input_order_whatever_the_shards(
     ledger: Ledger, manifest: Manifest
 ) -> None:
