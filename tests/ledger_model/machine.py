@@ -156,14 +156,18 @@ class LedgerMachine(RuleBasedStateMachine):
         if self.world.run_to(victim, *place):
             self.world.hand_over(victim, thief)
 
-    @rule(num_copies=st.integers(1, 3))
-    def deliver_at_once(self, num_copies: int) -> None:
-        """Copies of one message reach several workers at the same time."""
+    @rule(
+        num_copies=st.integers(1, 3), verb=st.sampled_from(["head", "take"]), goes_on=st.booleans()
+    )
+    def deliver_at_once(self, num_copies: int, verb: str, goes_on: bool) -> None:
+        """Copies of one message reach several workers, who look before the first has acted."""
         for _ in range(num_copies):
             self.world.double_message()
         for name in WORKERS:
             self.world.start(name)
-            self.world.run_to(name, "take")
+            self.world.run_to(name, verb)
+        for name in WORKERS if goes_on else ():
+            self.world.run_to(name, "compute")
 
     @rule(name=st.sampled_from(WORKERS), num_rows=st.integers(0, 2))
     def drain_at_work(self, name: str, num_rows: int) -> None:
