@@ -180,12 +180,11 @@ def judge(world: World, expected: Answers | None, verdict: Verdict) -> None:
     verdict.problems += late_writes(world)
 
 
-def late_writes(world: World) -> list[str]:
+def late_writes(world: World, allowed_s: float = 2.0) -> list[str]:
     """Parts and commits written by an attempt well after the next one had claimed the shard."""
     out = world.job.folder / "out"
     if world.job.bucket is not None or not out.exists():
         return []
-    allowed_s = 2.0
     found = []
     for shard in (out / "shards").iterdir():
         claims = {
