@@ -13,7 +13,7 @@ SMOLLM2 := $(VENV)/.smollm2
 
 .PHONY: setup chaos crds chart-readme test-images demo accuracy bench-engine bench-operator \
 	bench-scale bench-judge check-intervals test mutants test-stores test-operator test-cluster \
-	test-slow test-report lint types layers pytest test-smollm2 format clean
+	test-slow test-report test-judge-model lint types layers pytest test-smollm2 format clean
 
 setup: $(INSTALLED)
 
@@ -54,6 +54,13 @@ test-report: $(INSTALLED)
 	folder=$$(mktemp -d /tmp/nv-XXXXXX) && npm install --silent --no-audit --no-fund \
 		--prefix $$folder axe-core@4 html-validate@10 && \
 		NEVA_NPM=$$folder $(BIN)/python -m pytest -s tests/judge/slow_report.py && rm -rf $$folder
+
+# A real language model behind `transformers serve` answers through the judge's client.
+test-judge-model: $(INSTALLED) $(SMOLLM2)
+	folder=$$(mktemp -d /tmp/nv-XXXXXX) && $(BIN)/pip install --quiet --no-deps --target $$folder \
+		fastapi==0.136.0 starlette==1.10.0 uvicorn==0.54.0 accelerate==1.15.0 && \
+		NEVA_SERVE=$$folder $(BIN)/python -m pytest -s tests/judge/slow_real_judge.py && \
+		rm -rf $$folder
 
 # How fast a judge is asked within its limits, against a local endpoint; a minute.
 bench-judge: $(INSTALLED)

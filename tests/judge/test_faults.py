@@ -36,18 +36,22 @@ from tests.judge.examples import SETTINGS, comparison
 
 RETRY = RetryPolicy(first_wait_s=0.01, throttled_wait_s=0.02, max_wait_s=0.1)
 LIMITS = Limits(16, retry=RETRY, breaker_pause_s=0.05)
-CONNECTION = Connection(timeout_s=0.8)
+PATIENT = Connection(timeout_s=20)
 
 
 def judged(
-    handler: Handler, num: int, store: Store | None = None, limits: Limits = LIMITS
+    handler: Handler,
+    num: int,
+    store: Store | None = None,
+    limits: Limits = LIMITS,
+    connection: Connection = PATIENT,
 ) -> tuple[Judged, Log]:
     settings = dataclasses.replace(SETTINGS, limits=limits)
     with serving(handler) as (url, log):
         found = run_judge(
             [comparison(["conv"] * num)],
             settings,
-            client=OpenAIJudge(url, api_key="k", connection=CONNECTION),
+            client=OpenAIJudge(url, api_key="k", connection=connection),
             store=store or MemoryStore(),
         )
     return found, log
@@ -118,7 +122,7 @@ class EveryFault:
 
 
 def test_every_question_ends_as_a_verdict_or_a_named_failure() -> None:
-    found, _ = judged(EveryFault(), 20)
+    found, _ = judged(EveryFault(), 20, connection=Connection(timeout_s=0.8))
     assert found.scores.overall.num_judged == 19
     assert found.scores.failed_by_reason == {Reason.JUDGE_UNAVAILABLE: 1}
     assert found.scores.overall.scores == (75.0, 75.0)
