@@ -204,14 +204,23 @@ def test_an_endpoint_that_comes_back_is_asked_again() -> None:
 
 def test_replies_lie_on_disk_before_the_next_ones_come(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
-    held: list[int] = []
+    num_asked = 0
+    written_in_time: list[bool] = []
 
-    async def slowly(seen: Seen, writer: Writer) -> None:
-        await asyncio.sleep(0.03)
-        held.append(sum(p.read_bytes().count(b"\n") for p in tmp_path.rglob("parts/*.jsonl")))
+    def num_written() -> int:
+        return sum(part.read_bytes().count(b"\n") for part in tmp_path.rglob("parts/*.jsonl"))
+
+    async def after_the_last_is_written(seen: Seen, writer: Writer) -> None:
+        nonlocal num_asked
+        num_asked += 1
+        for _ in range(500):
+            if num_written() >= num_asked - 1:
+                break
+            await asyncio.sleep(0.01)
+        written_in_time.append(num_written() >= num_asked - 1)
         await good(seen, writer)
 
-    found, _ = judged(slowly, 10, store, dataclasses.replace(LIMITS, concurrency=1))
-    assert found.scores.overall.num_judged == 10
-    # one under way, one being written
-    assert all(num >= n - 1 for n, num in enumerate(held))
+    one_by_one = dataclasses.replace(LIMITS, concurrency=1)
+    found, _ = judged(after_the_last_is_written, 5, store, one_by_one)
+    assert found.scores.overall.num_judged == 5
+    assert written_in_time == [True] * 10
