@@ -22,7 +22,7 @@ QUICK = {
     "NEVA_LEASE_TTL_S": "2",
     "NEVA_HEARTBEAT_S": "0.5",
     "NEVA_RECONCILE_INTERVAL_S": "0.1",
-    "NEVA_DECODE_TIMEOUT_S": "4",
+    "NEVA_DECODE_TIMEOUT_S": "15",  # innocent media are in time on a loaded machine, too
     "NEVA_DECODE_MEMORY_BYTES": str(1 << 30),
     "NEVA_FLUSH_ROWS": "4",
 }
@@ -51,6 +51,7 @@ def make_poisoned(make_job: Callable[..., JobFolder], tmp_path: Path) -> Callabl
             row_id = number if name is None else name
             rows.append({"question_id": row_id, "video": video, "text": "Which shape moves?"})
         job.write_prompts(rows)
+        job.spec["media"] = {"decoder": "pyav"}  # no second try with another one
         job.spec["failure"] = {"failOnError": len(poison), "maxAttempts": max_attempts}
         job.write_job()
         return job
