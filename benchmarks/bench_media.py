@@ -61,10 +61,12 @@ LIMITS: Final = MediaLimits()
 Frames = NDArray[np.uint8]
 
 
-def write_720p(path: Path, seconds: float, keys_every: int, codec: str, **options: str) -> Path:
+def write_720p(
+    path: Path, seconds: float, keys_every: int, codec: str, noise_levels: int = 40, **options: str
+) -> Path:
     """Something that moves over noise, about what a camera gives."""
     random = np.random.default_rng(1)
-    noise = random.integers(0, 40, (HEIGHT + 64, WIDTH + 64, 3), np.uint8)
+    noise = random.integers(0, noise_levels, (HEIGHT + 64, WIDTH + 64, 3), np.uint8)
     with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
         stream = container.add_stream(codec, rate=RATE)
         if not isinstance(stream, VideoStream):
@@ -72,8 +74,8 @@ def write_720p(path: Path, seconds: float, keys_every: int, codec: str, **option
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.options = {"g": str(keys_every), **options}
         for number in range(int(seconds * RATE)):
-            shift = number % 64
-            picture = 100 + noise[shift : shift + HEIGHT, shift : shift + WIDTH]
+            down, right = number % 64, number * 7 % 64
+            picture = 100 + noise[down : down + HEIGHT, right : right + WIDTH]
             left = number * 5 % (WIDTH - 200)
             picture[200:400, left : left + 200] = (220, 60, 40)
             container.mux(stream.encode(VideoFrame.from_ndarray(picture, format="rgb24")))
@@ -258,7 +260,9 @@ def main() -> None:
         long_gop = write_720p(folder / "keys-every-250.mp4", 30, 250, "libx264", **fast)
         short_gop = write_720p(folder / "keys-every-30.mp4", 30, 30, "libx264", **fast)
         brief = write_720p(folder / "brief.mp4", 0.32, 8, "libx264", **fast)
-        large = write_720p(folder / "large.mp4", 30, 30, "mpeg4", b="53000000", qmax="8")
+        large = write_720p(
+            folder / "large.mp4", 30, 30, "mpeg4", noise_levels=150, b="60000000", qmin="1"
+        )
         ratio = decode_vs_best([long_gop, short_gop])
         idle_share, busy, media_s = run_pipeline(folder, brief, ROW_S)
         print(f"engine of {ROW_S:.2f} s: idle {idle_share:.2f}, decoders busy {busy:.2f}")

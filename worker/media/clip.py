@@ -25,6 +25,9 @@ from worker.media.wire import DecoderUsed
 
 STRIP_HEIGHT_PX: Final = 96
 _STRIP_QUALITY: Final = 80
+_SMOOTHLY: Final = Image.Resampling.BILINEAR
+# First by whole numbers, to about the size: a third of the time, and the picture is for people.
+_QUICKLY: Final = 1.1
 # What a browser, and JPEG itself (65,535), still shows.
 _STRIP_MAX_WIDTH_PX: Final = 16_384
 _FRAME_MAX_WIDTH_PX: Final = 960
@@ -98,7 +101,7 @@ class _Making:
         for number, frame in enumerate(frames, self._num_added):
             if number in shown:
                 picture = Image.fromarray(frame)
-                self._thumbnails.append(picture.resize(size, Image.Resampling.BILINEAR))
+                self._thumbnails.append(picture.resize(size, _SMOOTHLY, reducing_gap=_QUICKLY))
         self._num_added += len(frames)
         self._pixels.append(self._preprocess(frames[..., ::-1] if self._as_bgr else frames))
         self._preprocess_s += time.perf_counter() - started_s
