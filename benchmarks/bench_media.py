@@ -256,10 +256,9 @@ def images_vs_pil(folder: Path) -> float:
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bm") as name:
         folder = Path(name)
-        fast = {"preset": "ultrafast"}
-        long_gop = write_720p(folder / "keys-every-250.mp4", 30, 250, "libx264", **fast)
-        short_gop = write_720p(folder / "keys-every-30.mp4", 30, 30, "libx264", **fast)
-        brief = write_720p(folder / "brief.mp4", 0.32, 8, "libx264", **fast)
+        long_gop = write_720p(folder / "keys-every-250.mp4", 30, 250, "libx264", preset="ultrafast")
+        short_gop = write_720p(folder / "keys-every-30.mp4", 30, 30, "libx264", preset="ultrafast")
+        brief = write_720p(folder / "brief.mp4", 0.32, 8, "libx264", preset="ultrafast")
         large = write_720p(
             folder / "large.mp4", 30, 30, "mpeg4", noise_levels=150, b="60000000", qmin="1"
         )
