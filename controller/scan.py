@@ -100,6 +100,8 @@ class Scanned:
 
 def joined(parts: Sequence[Scanned]) -> Scanned:
     """All parts of a file as one. Changes the parts: `seq` counts on from one to the next."""
+    if len(parts) == 1:
+        return parts[0]
     num_rows = 0
     for part in parts:
         part.rows.places["seq"] += num_rows
@@ -193,9 +195,7 @@ class _Scanner:
         self._rows = rows
         self._bad = bad
         self._num_rows = 0
-        self._lines: list[NDArray[np.uint32]] = []
-        self._marks: list[NDArray[np.uint32]] = []
-        self._media: list[NDArray[np.int64]] = []
+        self._lines, self._marks, self._media = bytearray(), bytearray(), bytearray()
         self._bad_marks: list[int] = []
 
     def end(self) -> Scanned:
@@ -203,9 +203,9 @@ class _Scanner:
             self._num_rows,
             GoodRows(
                 self._rows.close(),
-                np.concatenate([np.empty(0, np.uint32), *self._lines]),
-                np.concatenate([np.empty(0, np.uint32), *self._marks]),
-                np.concatenate([np.empty(0, np.int64), *self._media]),
+                np.frombuffer(self._lines, np.uint32),
+                np.frombuffer(self._marks, np.uint32),
+                np.frombuffer(self._media, np.int64),
             ),
             self._bad.close(),
             np.array(self._bad_marks, np.int64),
@@ -254,10 +254,11 @@ class _Scanner:
         if self._is_array:  # whose elements may be spread over lines
             raws = [raw.replace(b"\n", b" ") for raw in raws]
         self._rows.add(range(self._num_rows, self._num_rows + num_rows), raws)
-        self._lines.append(as_array(lines))
+        self._lines += as_array(lines).tobytes()
         ids = map(crc32, map(str.encode, columns.row_ids))
-        self._marks.append(np.fromiter(ids, np.uint32, num_rows))
-        self._media.append(np.fromiter(map(hash, columns.media_names), np.int64, num_rows))
+        self._marks += np.fromiter(ids, np.uint32, num_rows).tobytes()
+        media = map(hash, columns.media_names)
+        self._media += np.fromiter(media, np.int64, num_rows).tobytes()
         self._num_rows += num_rows
 
     def _reject(

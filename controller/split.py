@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from controller.forked import num_processes, run_all
 from controller.intake import Intake
-from controller.line_files import Places
 from controller.lines import put_lines
 from controller.scan import GoodRows
 from controller.shard_plan import shard_sizes
@@ -30,7 +29,7 @@ from neva.ledger.shard_input import input_header
 from neva.prompts import MediaType
 from neva.spec import VideoNevaJob
 
-_PACK_BYTES = 24 << 20  # held in memory while it is written
+_PACK_BYTES = 16 << 20  # held in memory while it is written
 _MARK = np.dtype([("seq", "<u8"), ("mark", "<u4")])
 assert _MARK.itemsize == MARK.size
 
@@ -74,12 +73,13 @@ class _Shards:
     """Rows in the order in which they are worked on, and where each shard begins.
 
     Attributes:
-        marks: of the same rows, but within each shard in the order of the output.
+        order: indices of `rows`.
+        marks: of the rows in this order, but within each shard in the order of the output.
         starts: first row of each shard, and the number of rows at the end.
     """
 
-    places: Places
-    lines: NDArray[np.uint32]
+    rows: GoodRows
+    order: NDArray[np.uint32]
     marks: NDArray[Any]  # of _MARK
     starts: list[int]
 
@@ -110,12 +110,12 @@ def _in_shards(rows: GoodRows, max_rows: int) -> _Shards:
     marks = np.empty(len(order), _MARK)
     marks["seq"] = rows.places["seq"][by_seq]
     marks["mark"] = rows.marks[by_seq]
-    return _Shards(rows.places[order], rows.lines[order], marks, starts)
+    return _Shards(rows, order, marks, starts)
 
 
 def _packs(shards: _Shards) -> list[range]:
     """Shards of each pack: a function of the rows alone, so that every split writes the same."""
-    ends = np.cumsum(shards.places["size"], dtype=np.int64)
+    ends = np.cumsum(shards.rows.places["size"][shards.order], dtype=np.int64)
     num_shards = len(shards.starts) - 1
     if not num_shards:
         return []
@@ -138,15 +138,14 @@ def _write_packs(
         offset = 0
         with ledger.store.open_write(layout.inputs(pack)) as file:
             first_of_pack = shards.starts[packs[pack].start]
-            records = intake.reader.read(
-                shards.places[first_of_pack : shards.starts[packs[pack].stop]]
-            )
+            rows = shards.order[first_of_pack : shards.starts[packs[pack].stop]]
+            places, lines = shards.rows.places[rows], shards.rows.lines[rows].tolist()
+            records, all_seqs = intake.reader.read(places), places["seq"].tolist()
             for number in packs[pack]:
                 first, last = shards.starts[number : number + 2]
-                seqs = shards.places["seq"][first:last].tolist()
-                header = input_header(media_type, seqs, shards.lines[first:last].tolist())
-                records_of_shard = records[first - first_of_pack : last - first_of_pack]
-                data = b"".join((header, *records_of_shard))
+                here = slice(first - first_of_pack, last - first_of_pack)
+                header = input_header(media_type, all_seqs[here], lines[here])
+                data = b"".join((header, *records[here]))
                 file.write(data)
                 digest = hashlib.sha256(data).hexdigest()
                 ids_sha256 = marks_sha256(shards.marks[first:last].data)
