@@ -85,7 +85,10 @@ def _kill_whole(world: ClusterWorld, number: int) -> list[Held]:
     manifest = Ledger(world.job.output).read_manifest()
     if not configs or manifest is None:
         return []
-    worker_id = orjson.loads(max(configs, key=_age).read_bytes())["worker_id"]
+    try:
+        worker_id = orjson.loads(max(configs, key=_age).read_bytes())["worker_id"]
+    except FileNotFoundError:  # an earlier one's, that is being removed
+        return []
     client = redis.Redis.from_url(world.redis_url() or "")
     leases = Leases(client, manifest.run_id, _LEASE_TTL_S)
     numbers = range(len(manifest.shards))
