@@ -127,7 +127,7 @@ def _comparison(
     from judge.job import job_files, job_settings, name_of, outputs_uri
     from judge.run import JudgeSettings
     from neva.job_file import load_job
-    from neva.spec import Judge
+    from neva.spec_judge import Judge
 
     if job is not None:
         if output or question_file or answers or context_file or rule_file:

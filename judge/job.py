@@ -17,7 +17,8 @@ from judge.report.render import write_report
 from judge.run import Judged, JudgeSettings, run_judge
 from neva.errors import ConfigError
 from neva.ledger import layout
-from neva.spec import Judge, JudgeBudget, VideoNevaJob
+from neva.spec import VideoNevaJob
+from neva.spec_judge import Judge, JudgeBudget
 from neva.store import Store
 
 

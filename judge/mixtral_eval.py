@@ -34,7 +34,7 @@ from judge.plan import Comparison
 from judge.run import REVIEWS, JudgeSettings
 from judge.table import precision
 from neva.errors import ConfigError
-from neva.spec import Judge
+from neva.spec_judge import Judge
 from neva.store import Store, open_store
 
 _LISTS = ("--model-name-list", "--responses-list")

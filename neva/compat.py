@@ -8,7 +8,7 @@ from typing import Final
 
 from neva.errors import ConfigError
 from neva.model_profile import ModelProfile
-from neva.spec import Compat
+from neva.spec_model import Compat
 from neva.templates import Template
 
 # Templates of the original's inference, by release. r2.0.0rc1 stands for all later ones: v2.0.0

@@ -21,7 +21,7 @@ from neva.errors import ConfigError
 from neva.local_model import LocalModel
 from neva.nemo_config import CONFIG_FILE
 from neva.reasons import Reason
-from neva.spec import Model
+from neva.spec_model import Model
 from neva.store import BucketNotFound, ObjectInfo, Store, open_object, open_store
 
 # Read by profiles and tokenizers; a model's other files of these kinds are small, too.

@@ -11,7 +11,7 @@ from typing import Any
 from neva.errors import ConfigError
 from neva.language_sizes import LanguageSizes
 from neva.rank_split import split_over
-from neva.spec import Quantization
+from neva.spec_model import Quantization
 
 _SMALLEST_GROUP = 8
 

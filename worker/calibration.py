@@ -26,7 +26,8 @@ from neva.media_store import open_media
 from neva.process import die_with_parent
 from neva.row_prompt import RowPrompts
 from neva.settings import settings
-from neva.spec import JobSpec, Quantization
+from neva.spec import JobSpec
+from neva.spec_model import Quantization
 from neva.store import open_store
 from worker.calibration_rows import candidates
 from worker.config import CALIBRATION_ERROR_FILE, WorkerConfig, read_worker_config

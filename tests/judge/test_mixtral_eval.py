@@ -83,10 +83,9 @@ class Mixtral:
         content = json.loads(request.data)["messages"][-1]["content"]
         with self._lock:
             self.asked.append(content)
-        category = re.search(r"RULE llava_bench_(\w+)", content)
         question = re.search(r"What about (\d+)\?", content)
-        assert category is not None and question is not None
-        scores = SCORES[category[1]]
+        assert question is not None
+        scores = SCORES[CATEGORIES[int(question[1])]]
         if content.index("gpt says") > content.index("bard says"):
             scores = scores[::-1]
         reply = f"{scores[0]} {scores[1]}\nwords"
@@ -181,7 +180,9 @@ def test_a_chunk_alone(bench: Path, mixtral: Mixtral) -> None:
 def test_without_a_rule_file_our_rubric_is_taken_and_named(bench: Path, mixtral: Mixtral) -> None:
     Path("rule.json").unlink()
     result = guide(mixtral, "--num-chunks", "60")
+    assert result.exit_code == 0, result.output
     assert "by our own rubric" in result.stderr
+    assert not any("RULE llava_bench" in asked for asked in mixtral.asked)
 
 
 @pytest.mark.parametrize(

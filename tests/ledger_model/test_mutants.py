@@ -5,17 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.ledger_model.mutants import MUTANTS, Mutant
-from tests.ledger_model.scenarios import SCENARIOS, Scenario
+from tests.ledger_model.scenarios import SCENARIOS, Scenario, play
 from tests.ledger_model.watch import Violation
-from tests.ledger_model.world import World
 
 _BY_MUTANT = {scenario.mutant: scenario for scenario in SCENARIOS}
-
-
-def play(scenario: Scenario) -> None:
-    with World(scenario.setup) as world:
-        scenario.happens(world)
-        world.finish()
 
 
 def test_every_rule_has_a_mutant_and_every_mutant_a_scenario() -> None:

@@ -21,7 +21,7 @@ from neva.quantization import (
     require_modelopt,
     require_whole_groups,
 )
-from neva.spec import Quantization
+from neva.spec_model import Quantization
 from tests.neva.jobs import job_spec
 from tests.neva.nemo_directory import nemo_config, write_nemo
 

@@ -15,7 +15,7 @@ from neva.errors import NevaError
 from neva.local_model import LocalModel
 from neva.model_files import fetch_model, find_model
 from neva.settings import settings
-from neva.spec import Model
+from neva.spec_model import Model
 from worker.checkpoint.inspection import inspect_model
 from worker.checkpoint.to_hf import convert_to_hf
 from worker.checkpoint.to_nemo import NemoPaths, convert_to_nemo

@@ -9,7 +9,7 @@ from math import prod
 from neva.local_model import LocalModel
 from neva.model_profile import ModelProfile
 from neva.rank_split import Stage, split_over, stage_of
-from neva.spec import Quantization
+from neva.spec_model import Quantization
 from worker.checkpoint.base import Checkpoint
 from worker.checkpoint.hf_llava_layout import tower_shapes
 from worker.checkpoint.nemo_names import projector_shapes
