@@ -29,7 +29,7 @@ from neva.ledger.shard_input import input_header
 from neva.prompts import MediaType
 from neva.spec import VideoNevaJob
 
-_PACK_BYTES = 16 << 20  # held in memory while it is written
+_PACK_BYTES = 8 << 20  # held in memory while it is written
 _MARK = np.dtype([("seq", "<u8"), ("mark", "<u4")])
 assert _MARK.itemsize == MARK.size
 

@@ -16,11 +16,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from moto.server import ThreadedMotoServer
-
 from demo.bucket import upload_demo
 from demo.clips import write_clips
 from demo.judge_server import make_server, read_truths
+from demo.s3_server import S3Server
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,22 +34,19 @@ def main(arguments: list[str] | None = None) -> int:
     # The first process of a pod dies of no signal that it does not handle.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    s3 = ThreadedMotoServer(ip_address=given.host, port=given.s3_port, verbose=False)
-    s3.start()
-    try:
-        with tempfile.TemporaryDirectory(prefix="neva-demo-") as name:
-            folder = Path(name)
-            clips = write_clips(folder, given.clips, given.seed)
-            s3_port = s3.get_host_and_port()[1]
-            _use_own_server(s3_port)
-            upload_demo(folder)
-            truths = read_truths(folder)
+    with (
+        S3Server(given.host, given.s3_port) as s3,
+        tempfile.TemporaryDirectory(prefix="neva-demo-") as name,
+    ):
+        folder = Path(name)
+        clips = write_clips(folder, given.clips, given.seed)
+        _use_own_server(s3.port)
+        upload_demo(folder)
+        truths = read_truths(folder)
         with make_server(truths, given.judge_port, given.host) as judge:
             judge_port = judge.server_address[1]
-            print(f"ready: {len(clips)} clips, S3 {s3_port}, judge {judge_port}", flush=True)
+            print(f"ready: {len(clips)} clips, S3 {s3.port}, judge {judge_port}", flush=True)
             judge.serve_forever()
-    finally:
-        s3.stop()
     return 0
 
 

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -24,14 +24,15 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.rstrip().endswith("heavy: []")
 
 
-def test_help_answers_in_half_a_second() -> None:
-    """A promise to the user, so it is tested; the best of five is the machine's, not its load's."""
-    times_s = []
-    for _ in range(5):
-        started_s = time.perf_counter()
+def test_help_answers_at_once() -> None:
+    """Half a second of computing is the promise; what else the machine does is not counted."""
+    costs_s = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([NEVA, "--help"], capture_output=True, check=True)
-        times_s.append(time.perf_counter() - started_s)
-    assert min(times_s) < 0.5
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        costs_s.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(costs_s) < 0.5
 
 
 @pytest.mark.parametrize(
