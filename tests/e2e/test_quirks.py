@@ -46,7 +46,7 @@ def test_images_are_answered_by_a_video_model_in_the_originals_format(tmp_path: 
         *("answer_id", "metadata", "logprobs"),
     }
     assert answer["prompt"] == "Which colour is the shape?<image>"
-    assert answer["metadata"] == {"compat": COMPAT}
+    assert answer["metadata"] == {"compat": COMPAT, "decoder": "pillow"}
     assert answer["full_text"].count("<image>") == 1
     assert len(answer["logprobs"]["chosen"]) == len(answer["logprobs"]["token_ids"]) > 0
     assert all(value <= 0 for value in answer["logprobs"]["chosen"])
