@@ -97,8 +97,15 @@ class WorkerConfig:
             os.utime(self._busy_file(shard))
 
     def consuming(self) -> None:
-        """The Celery parent's sign of life, of which there is none before the first."""
-        (self.scratch_dir / f"{os.getpid()}{_CONSUMER_SUFFIX}").touch()
+        """The Celery parent's sign of life; the first before it takes its first message."""
+        self._consumer_file(os.getpid()).touch()
+
+    def has_consumed(self, pid: int) -> bool:
+        """Whether this Celery parent has given a sign of life yet."""
+        return self._consumer_file(pid).exists()
+
+    def _consumer_file(self, pid: int) -> Path:
+        return self.scratch_dir / f"{pid}{_CONSUMER_SUFFIX}"
 
     def _busy_file(self, shard: int) -> Path:
         return self.scratch_dir / f"{os.getpid()}-{shard}{_BUSY_SUFFIX}"

@@ -196,7 +196,9 @@ def main() -> None:
             raise Reject("draining", requeue=True)
 
     def give_signs_of_life(sender: Any, **_: Any) -> None:
-        # Sent again after each reconnection. The timer turns with the loop that takes messages.
+        # Sent again after each reconnection. The timer turns with the loop that takes messages; it
+        # first rings after one interval, and a process may be stopped before.
+        config.consuming()
         while signs:
             sender.timer.cancel(signs.pop())
         signs.append(sender.timer.call_repeatedly(_SIGN_OF_LIFE_INTERVAL_S, config.consuming))

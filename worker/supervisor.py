@@ -59,6 +59,8 @@ _CHECK_INTERVAL_S = 0.2
 _MAX_FAILED_STARTS = 3
 _CONSUMER_STEADY_S = 10.0
 _CONSUMER_RESTART_PAUSE_S = 1.0
+# Until its first sign of life. It may only be waiting for the broker: another waits as well as it.
+_CONSUMER_START_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +269,7 @@ class Supervisor:
         if self._consumer is not None:
             code = self._consumer.poll()
             if code is None:
+                self._watch_consumer_start(self._consumer)
                 return
             log.error("consumer died", exit_code=code)
             steady = time.monotonic() - self._consumer_started_s > _CONSUMER_STEADY_S
@@ -281,6 +284,13 @@ class Supervisor:
         self._consumer = subprocess.Popen(command, stdin=subprocess.DEVNULL)
         self._consumer_started_s = time.monotonic()
         log.info("consumer started", pid=self._consumer.pid)
+
+    def _watch_consumer_start(self, consumer: subprocess.Popen[bytes]) -> None:
+        """Kill one that was stopped, or got stuck, before `StalledChildren` can know of it."""
+        took_s = time.monotonic() - self._consumer_started_s
+        if took_s > _CONSUMER_START_S and not self._config.has_consumed(consumer.pid):
+            log.error("consumer is not ready, killing it", pid=consumer.pid, seconds=took_s)
+            consumer.kill()
 
     def _sweep(self) -> None:
         """Delete pixels and downloads that children left behind when they were killed."""
