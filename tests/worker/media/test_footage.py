@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
 import re
 from pathlib import Path
 
@@ -45,6 +46,13 @@ def eight_frames(path: Path, decoder: Decoder) -> NDArray[np.uint8]:
         return video.get_frames(frame_indices(video.num_frames, 8))
     finally:
         video.close()
+
+
+def test_encoding_leaves_the_thread_its_priority(tmp_path: Path) -> None:
+    before = os.sched_getscheduler(0)
+    young = tuple(kind for kind in GOOD_VIDEOS if kind.name in UNKNOWN_TO_DECORD)
+    write_all(tmp_path, young)
+    assert os.sched_getscheduler(0) == before
 
 
 @named(GOOD_VIDEOS)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import av
@@ -38,6 +40,18 @@ def read_numbers(frames: NDArray[np.uint8]) -> list[int]:
     ]
 
 
+@contextlib.contextmanager
+def own_priority() -> Iterator[None]:
+    """Keep this thread's scheduling policy: SVT-AV1 makes the thread that encodes a real-time one
+    where it may, and with it all processes it starts later, which leaves nothing for others.
+    """
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
+
+
 def write_video(
     path: Path,
     num_frames: int,
@@ -51,7 +65,10 @@ def write_video(
     container_options: dict[str, str] | None = None,
 ) -> Path:
     """Encode numbered frames at 24 per second; `show_at` gives them other times (in 1/24 s)."""
-    with av.open(str(path), "w", options=container_options or {}) as container:
+    with (
+        own_priority(),
+        av.open(str(path), "w", options=container_options or {}) as container,
+    ):
         stream = container.add_stream(codec, rate=24)
         if not isinstance(stream, VideoStream):
             raise TypeError(f"{codec} is no video codec")
