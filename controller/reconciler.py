@@ -6,13 +6,14 @@ Holds no truth: everything in it can be thrown away and read again from the ledg
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 import redis
 from celery import Celery
 
 from controller.plan import Observed, shards_left, shards_to_enqueue
+from controller.taken import TakenShards
 from neva import queue
 from neva.lease import Leases
 from neva.ledger import Ledger, Manifest
@@ -80,6 +81,7 @@ class Reconciler:
         self._open = {plan.number: plan.num_rows for plan in manifest.shards}
         self._enqueued_at_s: dict[int, float] = {}
         self._expires_at_s: dict[int, float] = {}  # see Observed
+        self._taken = TakenShards(queue.TakenMessages(client, manifest.run_id))
         self._knows_queue = self._knows_commits = False
         self._snapshot = SnapshotWriter(ledger.store)
         self._waiting_at_s = float("-inf")
@@ -95,7 +97,8 @@ class Reconciler:
         if listing:
             self._next_listing_s = float("-inf")
         self._take_commits()
-        leases = self._leases.get_many(self._may_be_leased(self._clock()))
+        taken = self._taken.look()
+        leases = self._leases.get_many(self._may_be_leased(self._clock(), taken))
         now_s = self._clock()
         num_waiting = self._look_at_queue(now_s)
         seen = Observed(
@@ -105,13 +108,15 @@ class Reconciler:
             self._enqueued_at_s,
             self._waiting_at_s,
             self._expires_at_s,
+            self._taken.idle_since_s(now_s, self._open, leases),
         )
-        for shard in shards_left(seen):
+        for shard in shards_left(seen, self._grace_s):
             # The listing may be older than the end of the lease.
             if self._ledger.is_committed(shard):
                 self._take_commit(shard)
             else:
                 self._send(shard, now_s, first=True)
+                self._taken.sent_again(shard)
         room = max(0, _MAX_WAITING - num_waiting)
         for shard in shards_to_enqueue(seen, self._grace_s)[:room]:
             self._send(shard, now_s)
@@ -129,13 +134,14 @@ class Reconciler:
             num_kept=self._num_kept,
         )
 
-    def _may_be_leased(self, now_s: float) -> Collection[int]:
+    def _may_be_leased(self, now_s: float, taken: Iterable[int]) -> Collection[int]:
         """Open shards whose leases are worth asking for: of a large job, a small part."""
         if now_s >= self._next_full_look_s:
             # Another controller's, too.
             self._next_full_look_s = now_s + _FULL_LOOK_INTERVAL_S
             return self._open
-        return self._open.keys() & (self._enqueued_at_s.keys() | self._expires_at_s.keys())
+        known = self._enqueued_at_s.keys() | self._expires_at_s.keys()
+        return self._open.keys() & known.union(taken)
 
     def _look_at_queue(self, now_s: float) -> int:
         """Messages that wait."""

@@ -41,7 +41,7 @@ _FIRST, _ORDINARY = 0, 9
 _PRIORITY_SEPARATOR = "\x06\x16"
 _READ_CHUNK = 1000
 _UNACKED_INDEX = "unacked_index"  # kombu's sorted set: delivery tag → time of delivery
-_UNACKED = "unacked"
+_UNACKED = "unacked"  # kombu's hash: delivery tag → [message, exchange, routing key]
 _BINDING_PREFIXES = ("_kombu.binding.", "_kombu.binding_permanent.")
 
 
@@ -138,9 +138,44 @@ def waiting_shards(client: redis.Redis, run_id: str) -> set[int]:
     return shards
 
 
+class TakenMessages:
+    """One run's messages that some worker has taken, and has not acknowledged.
+
+    kombu keeps them until then, or until the visibility timeout: so also those of a worker that was
+    killed before anybody could see it hold a lease. Each is read once, however often one looks.
+    """
+
+    def __init__(self, client: redis.Redis, run_id: str) -> None:
+        self._client = client
+        self._queue = queue_name(run_id)
+        self._shards: dict[bytes, int | None] = {}  # by delivery tag; None: another run's
+
+    def look(self) -> dict[bytes, int]:
+        """Shards by delivery tag. A message that comes back to the queue keeps its tag."""
+        tags: list[Any] = self._client.zrange(_UNACKED_INDEX, 0, -1)
+        new = [tag for tag in tags if tag not in self._shards]
+        messages: list[Any] = self._client.hmget(_UNACKED, new) if new else []
+        found = {
+            tag: self._shard_of(message)
+            for tag, message in zip(new, messages, strict=True)
+            if message is not None  # gone since
+        }
+        known = self._shards | found
+        self._shards = {tag: known[tag] for tag in tags if tag in known}
+        return {tag: shard for tag, shard in self._shards.items() if shard is not None}
+
+    def _shard_of(self, taken: bytes) -> int | None:
+        message, _, routing_key = orjson.loads(taken)
+        return _body_shard(message) if routing_key == self._queue else None
+
+
 def _shard_of(raw: bytes | str) -> int:
-    _, message, _ = orjson.loads(base64.b64decode(orjson.loads(raw)["body"]))
-    return int(message["shard"])
+    return _body_shard(orjson.loads(raw))
+
+
+def _body_shard(message: dict[str, Any]) -> int:
+    _, arguments, _ = orjson.loads(base64.b64decode(message["body"]))
+    return int(arguments["shard"])
 
 
 def prolong(client: redis.Redis, delivery_tag: str) -> None:

@@ -16,9 +16,16 @@ def seen(
     enqueued_at_s: dict[int, float] | None = None,
     waiting_at_s: float = 0.0,
     expires_at_s: dict[int, float] | None = None,
+    idle_since_s: dict[int, float] | None = None,
 ) -> Observed:
     return Observed(
-        100.0, open_shards, leased or set(), enqueued_at_s or {}, waiting_at_s, expires_at_s or {}
+        100.0,
+        open_shards,
+        leased or set(),
+        enqueued_at_s or {},
+        waiting_at_s,
+        expires_at_s or {},
+        idle_since_s or {},
     )
 
 
@@ -48,20 +55,30 @@ def test_nothing_counts_as_lost_while_messages_wait_or_have_just_left() -> None:
 
 def test_a_shard_whose_lease_ran_out_goes_before_all_that_waits() -> None:
     killed = seen({7, 8}, set(), {7: 50.0, 8: 50.0}, waiting_at_s=100.0, expires_at_s={7: 99.9})
-    assert shards_left(killed) == [7]
+    assert shards_left(killed, GRACE_S) == [7]
     assert shards_to_enqueue(killed, GRACE_S) == [], "not a second time"
 
 
 def test_a_lease_that_is_gone_before_its_time_is_waited_for() -> None:
     given_back = seen({7}, set(), {7: 50.0}, expires_at_s={7: 100.1})
-    assert shards_left(given_back) == []
+    assert shards_left(given_back, GRACE_S) == []
     assert shards_to_enqueue(given_back, GRACE_S) == []
 
 
 def test_nothing_is_left_that_is_at_work_done_or_has_not_been_begun() -> None:
-    assert shards_left(seen({7}, {7}, {7: 50.0}, expires_at_s={7: 99.0})) == []
-    assert shards_left(seen(set(), set(), {7: 50.0}, expires_at_s={7: 99.0})) == []
-    assert shards_left(seen({7}, set(), {7: 50.0})) == []
+    for looked in (
+        seen({7}, {7}, {7: 50.0}, expires_at_s={7: 99.0}, idle_since_s={7: 50.0}),
+        seen(set(), set(), {7: 50.0}, expires_at_s={7: 99.0}, idle_since_s={7: 50.0}),
+        seen({7}, set(), {7: 50.0}),
+    ):
+        assert shards_left(looked, GRACE_S) == []
+
+
+def test_a_taken_message_that_brought_no_lease_in_time_goes_before_all_that_waits() -> None:
+    idle = seen({7, 8}, set(), {7: 50.0, 8: 50.0}, 100.0, idle_since_s={7: 95.0, 8: 96.0})
+    assert shards_left(idle, GRACE_S) == [7]
+    waiting_no_more = replace(idle, waiting_at_s=50.0)
+    assert shards_to_enqueue(waiting_no_more, GRACE_S) == [8], "not a second time"
 
 
 @given(
@@ -70,6 +87,7 @@ def test_nothing_is_left_that_is_at_work_done_or_has_not_been_begun() -> None:
     enqueued_at_s=st.dictionaries(st.integers(0, 9), st.floats(0, 100)),
     waiting_at_s=st.floats(0, 100),
     expires_at_s=st.dictionaries(st.integers(0, 9), st.floats(95, 105)),
+    idle_since_s=st.dictionaries(st.integers(0, 9), st.floats(90, 100)),
 )
 def test_committed_shards_are_never_enqueued_and_lost_ones_always_in_the_end_and_none_twice(
     open_shards: set[int],
@@ -77,11 +95,15 @@ def test_committed_shards_are_never_enqueued_and_lost_ones_always_in_the_end_and
     enqueued_at_s: dict[int, float],
     waiting_at_s: float,
     expires_at_s: dict[int, float],
+    idle_since_s: dict[int, float],
 ) -> None:
-    observed = seen(open_shards, leased, enqueued_at_s, waiting_at_s, expires_at_s)
+    observed = seen(open_shards, leased, enqueued_at_s, waiting_at_s, expires_at_s, idle_since_s)
     later = replace(observed, now_s=observed.now_s + GRACE_S)
     for look in (observed, later):
-        first, last = shards_left(look), shards_to_enqueue(look, GRACE_S)
+        first, last = shards_left(look, GRACE_S), shards_to_enqueue(look, GRACE_S)
         assert set(first) | set(last) <= open_shards - leased
         assert not set(first) & set(last)
-    assert {*shards_left(later), *shards_to_enqueue(later, GRACE_S)} == open_shards - leased
+    assert {
+        *shards_left(later, GRACE_S),
+        *shards_to_enqueue(later, GRACE_S),
+    } == open_shards - leased

@@ -69,6 +69,15 @@ class Bench:
             message.ack()
         return shard
 
+    def pop_and_die(self) -> int:
+        """A worker takes the next message and is killed at once; its shard."""
+        with self.app.connection_for_read() as connection:
+            channel = connection.default_channel
+            channel.do_restore = False  # whoever is killed puts nothing back
+            name = queue.queue_name(RUN)
+            message = connection.SimpleQueue(self.app.amqp.queues[name]).get(timeout=5)
+            return int(message.payload[1]["shard"])
+
     def commit(self, shard: int, failed: int = 0) -> None:
         rows = [
             FinishedRow(
@@ -192,6 +201,42 @@ def test_a_killed_workers_shard_goes_before_the_hundreds_that_wait(bench: Bench)
     bench.reconciler.step()
     assert bench.num_messages() == 3, "one more, not one a look"
     assert bench.pop() == taken
+
+
+def test_who_is_killed_before_its_lease_is_seen_costs_the_shard_no_visibility_timeout(
+    bench: Bench,
+) -> None:
+    bench.reconciler.step()
+    taken = bench.pop_and_die()
+    bench.reconciler.step()
+    bench.now_s += GRACE_S - 1
+    bench.reconciler.step()
+    assert bench.num_messages() == 2, "its worker may be about to take the lease"
+    bench.now_s += 1
+    bench.reconciler.step()
+    assert bench.num_messages() == 3
+    for _ in range(3):
+        bench.now_s += GRACE_S
+        bench.reconciler.step()
+    assert bench.num_messages() == 3, "one more, not one a look"
+    assert bench.pop_and_die() == taken, "before all others"
+    for _ in range(2):
+        bench.reconciler.step()
+        bench.now_s += GRACE_S
+    bench.reconciler.step()
+    assert bench.num_messages() == 3, "that one's death is noticed, too"
+
+
+def test_what_other_controllers_sent_and_a_worker_holds_is_not_taken_for_left(
+    bench: Bench,
+) -> None:
+    bench.new_reconciler().step()
+    taken = bench.pop_and_die()
+    bench.leases.beat(taken, Lease(1, 1, 0))
+    for _ in range(3):
+        bench.reconciler.step()
+        bench.now_s += GRACE_S
+    assert bench.num_messages() == 2
 
 
 def test_a_shard_given_back_is_sent_again_when_its_lease_would_have_run_out(bench: Bench) -> None:

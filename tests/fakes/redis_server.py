@@ -94,6 +94,19 @@ class FakeRedis:
     def zscore(self, key: str, name: str) -> float | None:
         return self._sets.get(key, {}).get(name)
 
+    def zrange(self, key: str, start: int, end: int) -> list[bytes]:
+        """All members by score; no other range is asked for."""
+        assert (start, end) == (0, -1)
+
+        def effect() -> list[bytes]:
+            members = self._sets.get(key, {})
+            return [name.encode() for name in sorted(members, key=lambda n: (members[n], n))]
+
+        return self.gate("zrange", key, effect)  # type: ignore[no-any-return]
+
+    def zrem(self, key: str, name: str) -> int:
+        return int(self._sets.get(key, {}).pop(name, None) is not None)
+
     def llen(self, key: str) -> int:
         return len(self.lists.get(key, ()))
 
@@ -111,6 +124,22 @@ class FakeRedis:
 
     def hlen(self, key: str) -> int:
         return len(self._hashes.get(key, ()))
+
+    def hset(self, key: str, name: str, value: bytes) -> int:
+        fields = self._hashes.setdefault(key, {})
+        is_new = name not in fields
+        fields[name] = value
+        return int(is_new)
+
+    def hmget(self, key: str, names: Iterable[bytes]) -> list[bytes | None]:
+        def effect() -> list[bytes | None]:
+            fields = self._hashes.get(key, {})
+            return [fields.get(name.decode()) for name in names]
+
+        return self.gate("hmget", key, effect)  # type: ignore[no-any-return]
+
+    def hdel(self, key: str, name: str) -> int:
+        return int(self._hashes.get(key, {}).pop(name, None) is not None)
 
     def rpush(self, key: str, value: bytes) -> int:
         self.lists.setdefault(key, []).append(value)

@@ -59,12 +59,14 @@ class ModelBroker:
             tag = f"tag-{self._num_taken}"
             self.unacked[tag] = shard
             self._server.zadd("unacked_index", {tag: 0.0})
+            message = orjson.loads(_message(self._run_id, shard))
+            self._server.hset("unacked", tag, orjson.dumps([message, "", self._name]))
             return tag, shard
 
         return self._scheduler.request("pop", "", effect, ready=lambda: bool(self.waiting))  # type: ignore[no-any-return]
 
     def acknowledge(self, tag: str) -> None:
-        self._ask("ack", tag, lambda: self.unacked.pop(tag, None))
+        self._ask("ack", tag, lambda: self._forget(tag))
 
     def give_back(self, tag: str) -> None:
         """Reject with requeue; also what happens to a message whose child died."""
@@ -72,7 +74,7 @@ class ModelBroker:
 
     def restore(self, tag: str) -> None:
         """A message in work comes back to the queue."""
-        shard = self.unacked.pop(tag, None)
+        shard = self._forget(tag)
         if shard is not None:
             self.put(shard)
 
@@ -89,6 +91,12 @@ class ModelBroker:
         """A message is gone; its shard."""
         waiting = next(messages for messages in self._lists if messages)
         return _shard_of(waiting.pop(0))
+
+    def _forget(self, tag: str) -> int | None:
+        """No message of this tag is in work any more; its shard."""
+        self._server.zrem("unacked_index", tag)
+        self._server.hdel("unacked", tag)
+        return self.unacked.pop(tag, None)
 
     def _ask(self, verb: str, key: str, effect: Callable[[], Any]) -> Any:
         # An acknowledgement that fails is Celery's own trouble: the message comes again.

@@ -47,6 +47,23 @@ def test_what_is_sent_first_is_read_before_all_that_waits(
     assert queue.depth(redis_client, "run1") == queue.QueueDepth(ready=0, unacked=0)
 
 
+def test_taken_messages_are_known_until_they_are_acknowledged_and_other_runs_are_not_mixed_in(
+    broker_url: str, redis_client: redis.Redis
+) -> None:
+    taken = queue.TakenMessages(redis_client, "run1")
+    with queue.make_app(broker_url, "run2") as other, queue.make_app(broker_url, "run1") as app:
+        queue.send(other, queue.ShardMessage("run2", 5))
+        queue.send(app, queue.ShardMessage("run1", 7))
+        assert taken.look() == {}, "none is taken yet"
+        with other.connection_for_read() as there, app.connection_for_read() as here:
+            there.SimpleQueue(other.amqp.queues[queue.queue_name("run2")]).get(timeout=5)
+            message = here.SimpleQueue(app.amqp.queues[queue.queue_name("run1")]).get(timeout=5)
+            for _ in range(2):
+                assert taken.look() == {message.delivery_tag.encode(): 7}
+            message.ack()
+            assert taken.look() == {}
+
+
 def test_prolonging_never_revives_an_acknowledged_message(redis_client: redis.Redis) -> None:
     queue.prolong(redis_client, "tag")
     assert redis_client.zcard("unacked_index") == 0

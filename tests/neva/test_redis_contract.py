@@ -77,6 +77,20 @@ def test_only_known_members_are_prolonged(client: Any) -> None:
     assert client.zscore("index", "tag") == 5.0
 
 
+def test_sorted_sets_and_hashes_are_read_and_emptied(client: Any) -> None:
+    assert client.zrange("index", 0, -1) == []
+    client.zadd("index", {"late": 2.0, "early": 1.0})
+    assert client.zrange("index", 0, -1) == [b"early", b"late"]
+    assert client.zrem("index", "early") == 1
+    assert client.zrem("index", "early") == 0
+    assert client.zrange("index", 0, -1) == [b"late"]
+    assert client.hset("hash", "a", b"1") == 1
+    assert client.hset("hash", "a", b"2") == 0
+    assert client.hmget("hash", [b"a", b"b"]) == [b"2", None]
+    assert client.hdel("hash", "a") == 1
+    assert client.hdel("hash", "a") == 0
+
+
 def test_lists_and_lengths(client: Any) -> None:
     for value in (b"1", b"2", b"3"):
         client.rpush("list", value)
