@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import pytest
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
-from moto.server import ThreadedMotoServer
 
 from controller.drop.bucket import Bucket
 from controller.drop.scan import find_drops
+from demo.s3_server import S3Server
 from neva.store.s3_client import current_environment, shared_client
 from tests.controller.operator.drop_bench import DropBench
 from tests.kube.fixtures import Cluster
@@ -25,18 +25,15 @@ def bench(
     emulated_cluster: Cluster, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[DropBench]:
     """A folder with thousands of files on a server of its own, which is filled from inside."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.get_host_and_port()[1]}")
-    shared_client(current_environment()).create_bucket(Bucket=BUCKET)
-    backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
-    for number in range(NUM_FILES):
-        backend.put_object(BUCKET, f"in/{number:05d}.jsonl", b"{}\n")
-    with emulated_cluster.client() as client:
+    with S3Server() as server, emulated_cluster.client() as client:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.port}")
+        shared_client(current_environment()).create_bucket(Bucket=BUCKET)
+        backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
+        for number in range(NUM_FILES):
+            backend.put_object(BUCKET, f"in/{number:05d}.jsonl", b"{}\n")
         bench = DropBench(emulated_cluster, f"s3://{BUCKET}/", client)
         yield bench
         bench.controller.close()
-    server.stop()
 
 
 @pytest.fixture
