@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from judge.jsonl import Line, Problem, id_key, read_objects
+from neva.answer_record import ANSWER_KEYS
 from neva.reasons import Reason
 
-# Order matters: our own outputs and NeMo 2.0.0rc1's keep the question in `text`, and the answer
-# beside it; files of LLaVA and of NeMo 2.0.0rc0 have the answer itself in `text`.
-_ANSWER_KEYS = ("response", "pred_answer", "text")
 # A reference may stand beside the answer that is to be judged, as in NeMo's eval_vqa.py.
-_REFERENCE_KEYS = ("ref_answer", *_ANSWER_KEYS)
+_REFERENCE_KEYS = ("ref_answer", *ANSWER_KEYS)
 _ID_KEYS = ("question_id", "response_id")
 
 
@@ -46,7 +44,7 @@ def read_answers(
     Args:
         is_reference: a `ref_answer` is taken before anything else.
     """
-    keys = _REFERENCE_KEYS if is_reference else _ANSWER_KEYS
+    keys = _REFERENCE_KEYS if is_reference else ANSWER_KEYS
     texts: dict[str, str] = {}
     problems: list[Problem] = []
     ambiguous: set[str] = set()
@@ -63,11 +61,6 @@ def read_answers(
     for key in ambiguous:
         del texts[key]
     return AnswerSet(name, texts, tuple(problems), frozenset(ambiguous))
-
-
-def answer_text(record: Mapping[str, object]) -> object:
-    """The answer in a record of any known shape, if it has one."""
-    return _first(record, _ANSWER_KEYS)
 
 
 def _first(record: Mapping[str, object], keys: Sequence[str]) -> object:

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from judge.jsonl import Line, Problem, id_key, media_key, read_objects
+from judge.jsonl import Line, Problem, id_key, read_objects
 from judge.questions import Question
+from neva.answer_record import media_key
 from neva.reasons import Reason
 
 

@@ -13,7 +13,6 @@ from typing import Any, BinaryIO
 import orjson
 
 from neva.errors import RowError
-from neva.media_names import normalise_media_name
 from neva.prompt_lines import array_items, raw_lines
 from neva.prompts import DEFAULT_MAX_LINE_BYTES, layout_of
 from neva.reasons import Reason
@@ -87,11 +86,3 @@ def id_key(value: object) -> str | None:
     if isinstance(value, str):
         return value.strip() or None
     return None
-
-
-def media_key(name: str) -> str:
-    """The form in which media names of different files are compared: that of the job's rows."""
-    try:
-        return normalise_media_name(name)
-    except RowError:
-        return name  # no name that a job would open, but two files may still agree on it

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from judge.jsonl import Line, Problem, id_key, media_key, read_objects
+from judge.jsonl import Line, Problem, id_key, read_objects
+from neva.answer_record import media_key
 from neva.prompts import TEXT_KEYS
 from neva.reasons import Reason
 

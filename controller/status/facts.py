@@ -29,6 +29,23 @@ _RATE_WINDOW_S = SETTLED_AFTER_S
 _JUDGE_FILES = "judge/"
 
 
+@dataclass(slots=True)
+class ShardFiles:
+    """What a listing of shards shows.
+
+    Attributes:
+        committed: when, by shard.
+        parts: by shard, of all its attempts.
+    """
+
+    committed: dict[int, float | None] = field(default_factory=dict)
+    parts: dict[int, list[ObjectInfo]] = field(default_factory=dict)
+    last_attempt: dict[int, int] = field(default_factory=dict)
+    released: set[tuple[int, int]] = field(default_factory=set)
+    first_claim_s: float | None = None
+    last_write_s: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """One look at a run. Times are seconds since the epoch by the store's clock.
@@ -44,6 +61,7 @@ class Facts:
         refused: there are errors and no manifest: too many rows were bad.
         judge: judge/scores.json once it is there.
         judging: the judge has answered something.
+        files: of the shards that are open, or were done in the last minutes.
     """
 
     uri: str
@@ -64,18 +82,7 @@ class Facts:
     refused: bool = False
     judge: dict[str, Any] | None = None
     judging: bool = False
-
-
-@dataclass(slots=True)
-class _Shards:
-    """What a listing of the shards shows."""
-
-    committed: dict[int, float | None] = field(default_factory=dict)  # shard → when
-    parts: dict[int, list[ObjectInfo]] = field(default_factory=dict)
-    last_attempt: dict[int, int] = field(default_factory=dict)
-    released: set[tuple[int, int]] = field(default_factory=set)
-    first_claim_s: float | None = None
-    last_write_s: float | None = None
+    files: ShardFiles = field(default_factory=ShardFiles)
 
 
 def look(ledger: Ledger) -> Facts:
@@ -92,7 +99,7 @@ def look(ledger: Ledger) -> Facts:
     control = {item.key: item for item in store.list(CONTROL)}
     rows_of = {} if manifest is None else {plan.number: plan.num_rows for plan in manifest.shards}
     old = read_snapshot(store) if rows_of else Snapshot()
-    shards = _list_shards(ledger, rows_of.keys() - old.numbers())
+    shards = list_files(ledger, rows_of.keys() - old.numbers())
     last_write_s = _latest([shards.last_write_s, *(item.modified_s for item in control.values())])
     if manifest is None:
         refused = store.head(layout.ERRORS) is not None
@@ -121,6 +128,7 @@ def look(ledger: Ledger) -> Facts:
         succeeded=store.head(layout.SUCCESS) is not None,
         judge=None if scores is None else orjson.loads(scores),
         judging=next(iter(store.list(_JUDGE_FILES)), None) is not None,
+        files=shards,
         **counts,
     )
 
@@ -137,9 +145,9 @@ def _runner_gone(store: Store, number: int) -> bool:
     return (beat is not None and beat.ended) or control.runner(number).identity.is_gone
 
 
-def _list_shards(ledger: Ledger, among: Collection[int]) -> _Shards:
+def list_files(ledger: Ledger, among: Collection[int]) -> ShardFiles:
     """Of some shards; without any, of the run's inputs, which are written before its manifest."""
-    shards = _Shards()
+    shards = ShardFiles()
     for item in ledger.list_shards(among) if among else ledger.store.list(layout.INPUTS):
         if item.modified_s is not None:
             shards.last_write_s = max(shards.last_write_s or 0.0, item.modified_s)
@@ -161,7 +169,7 @@ def _list_shards(ledger: Ledger, among: Collection[int]) -> _Shards:
 def _count(
     ledger: Ledger,
     manifest: Manifest,
-    shards: _Shards,
+    shards: ShardFiles,
     old: Snapshot,
     now_s: float | None,
     summary: dict[str, Any] | None,
@@ -214,7 +222,7 @@ def _count(
     }
 
 
-def _window_s(shards: _Shards, now_s: float | None) -> float | None:
+def _window_s(shards: ShardFiles, now_s: float | None) -> float | None:
     """Seconds up to now that the rate is of: since the first claim, at most five minutes."""
     if now_s is None or shards.first_claim_s is None:
         return None

@@ -13,12 +13,14 @@ from typing import Any
 
 import orjson
 
-from judge.jsonl import id_key, media_key
+from judge.jsonl import id_key
 from judge.report.rows import build_rows, question_text
-from judge.report.views import ErrorView, Record, Report, visible
+from judge.report.views import ErrorView, Record, Report
 from judge.run import REVIEWS
+from neva.answer_record import media_key
 from neva.errors import ConfigError
 from neva.ledger import layout
+from neva.pages import visible
 from neva.store.base import Store
 
 _JPEG = b"\xff\xd8\xff"

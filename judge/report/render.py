@@ -22,6 +22,7 @@ from judge.report.data import load_report
 from judge.report.views import Record, Report
 from judge.table import UNITS, agreement, precision
 from neva.ledger import layout
+from neva.pages import base_style
 from neva.store.base import Store
 
 ROWS_A_BLOCK = 50
@@ -35,7 +36,7 @@ def write_report(store: Store, name: str | None = None) -> str:
 
 def render_report(report: Report) -> str:
     """The whole page. Pure."""
-    style, program = _source("report.css"), _source("report.js")
+    style, program = base_style() + _source("report.css"), _source("report.js")
     policy = (
         f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(program)}'; "
         "img-src data:; base-uri 'none'; form-action 'none'"

@@ -15,10 +15,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from judge.answers import answer_text
 from judge.jsonl import id_key
-from judge.report.views import Record, visible
+from judge.report.views import Record
 from judge.scores import preference
+from neva.answer_record import answer_of, media_of, question_of
+from neva.pages import visible
 
 _ORDERS = {
     "as_given": "as given",
@@ -49,14 +50,8 @@ def build_rows(
     return rows
 
 
-def media_of(record: Record) -> str | None:
-    """The video or image that a record is about."""
-    named = next((record[k] for k in ("video", "image") if isinstance(record.get(k), str)), None)
-    return named if named is not None else record.get("media")
-
-
 def question_text(record: Record) -> str | None:
-    text = next((record[k] for k in ("question", "prompt", "text") if record.get(k)), None)
+    text = question_of(record)
     return None if text is None else visible(text)
 
 
@@ -68,7 +63,7 @@ def _row(record: Record, reviews: list[Record], names: Sequence[str]) -> dict[st
         for name, score in (review["scores"] or {}).items():
             scores.setdefault(name, []).append(score)
     if not texts:
-        texts = {"answer": answer_text(record)}
+        texts = {"answer": answer_of(record)}
     own = names[1] if len(names) > 1 else "answer"
     means = {name: sum(given) / len(given) for name, given in scores.items()}
     compared = [means.get(name) for name in names]

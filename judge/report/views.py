@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -49,11 +48,3 @@ class Report:
     frames: Mapping[str, str]
     num_media: int
     warnings: tuple[str, ...]
-
-
-def visible(value: object) -> str:
-    """`value` as text without characters that HTML forbids or that only steer a terminal."""
-    return "".join(
-        "\ufffd" if unicodedata.category(c) == "Cc" and c not in "\n\t" else c
-        for c in str(value).replace("\r\n", "\n")
-    )
