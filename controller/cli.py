@@ -14,8 +14,11 @@ from typer.core import TyperCommand, TyperGroup
 class _LazyCommand(TyperCommand):
     """A command's name and its line in `neva --help`; the rest is loaded when it is called."""
 
-    def __init__(self, name: str, module: str, app: str, words: str) -> None:
+    def __init__(
+        self, name: str, module: str, app: str, words: str, extra: str | None = None
+    ) -> None:
         super().__init__(name, help=words)
+        self._extra = extra or module.partition(".")[0]
         self._module = module
         self._app = app
 
@@ -26,10 +29,9 @@ class _LazyCommand(TyperCommand):
         try:
             module = importlib.import_module(self._module)
         except ModuleNotFoundError as error:
-            role = self._module.partition(".")[0]
             typer.echo(
                 f"neva {self.name}: {error.name} is not installed here; "
-                f"pip install 'neva-batch[{role}]'",
+                f"pip install 'neva-batch[{self._extra}]'",
                 err=True,
             )
             raise typer.Exit(1) from error
@@ -41,6 +43,7 @@ _COMMANDS = {
     for command in (
         _LazyCommand("run", "controller.local.cli", "run_app", "Run a job file on this machine."),
         _LazyCommand("status", "controller.status.cli", "status_app", "Show how far a run is."),
+        _LazyCommand("ui", "controller.ui.cli", "ui_app", "Show jobs live in a browser.", "ui"),
         _LazyCommand(
             "suspend", "controller.orders_cli", "suspend_app", "Stop a run's workers for a while."
         ),

@@ -61,6 +61,7 @@ class Facts:
         refused: there are errors and no manifest: too many rows were bad.
         judge: judge/scores.json once it is there.
         judging: the judge has answered something.
+        num_open_done: rows of open shards in `num_done`.
         files: of the shards that are open, or were done in the last minutes.
     """
 
@@ -82,6 +83,7 @@ class Facts:
     refused: bool = False
     judge: dict[str, Any] | None = None
     judging: bool = False
+    num_open_done: int = 0
     files: ShardFiles = field(default_factory=ShardFiles)
 
 
@@ -216,6 +218,7 @@ def _count(
         "num_failed": manifest.num_rejected + num_failed,
         "num_committed": len(shards.committed) + len(settled),
         "num_working": sum((n, shards.last_attempt[n]) not in shards.released for n in at_work),
+        "num_open_done": num_open_done,
         "recent": None if since_s is None else recent,
         "recent_s": window_s,
         "failed_by_reason": dict(sorted(reasons.items())),

@@ -36,7 +36,7 @@ def lines(status: RunStatus) -> Iterator[str]:
         yield f"  rate     {status.rows_per_s:.1f} rows/s, about {duration(status.eta_s)} left"
     if status.judge is not None:
         yield f"  judge    {status.judge}"
-    if (said := _sign_of_life(status)) is not None:
+    if (said := sign_of_life(status)) is not None:
         yield f"  {said}"
     if status.advice:
         yield f"  {status.advice}"
@@ -56,7 +56,8 @@ def _is_a_guess(status: RunStatus) -> bool:
     return status.phase is RunPhase.INTERRUPTED and not status.facts.runner_gone
 
 
-def _sign_of_life(status: RunStatus) -> str | None:
+def sign_of_life(status: RunStatus) -> str | None:
+    """When somebody last wrote; None: it is over, or the store does not tell."""
     if status.phase.is_final or status.silent_s is None:
         return None
     ago = duration(status.silent_s)

@@ -1,0 +1,116 @@
+"""The command `ui`."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+import uvicorn
+from rich.console import Console
+
+from controller.exits import EXIT_ERROR, EXIT_INVALID
+from controller.say import tell_error
+from controller.ui.app import make_app
+from controller.ui.local import LocalRuns
+from controller.ui.source import Source
+from neva.errors import ConfigError, NevaError
+
+ui_app = typer.Typer(add_completion=False)
+
+_STOP_WITHIN_S = 2  # pages that are open never end by themselves
+
+
+@ui_app.command()
+def ui(
+    outputs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[OUTPUT]...", help="Runs' output.uris or folders; none: a cluster."
+        ),
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
+    ] = 8321,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Name by which browsers may ask for it. By default localhost on a loopback "
+            "address, else any."
+        ),
+    ] = None,
+    namespace: Annotated[
+        list[str] | None,
+        typer.Option("-n", "--namespace", help="Namespace to show; may be given several times."),
+    ] = None,
+    all_namespaces: Annotated[
+        bool, typer.Option("-A", "--all-namespaces", help="Show the jobs of the whole cluster.")
+    ] = False,
+    interval_s: Annotated[
+        float, typer.Option("--interval", min=0.5, help="Least seconds between two looks at a job.")
+    ] = 2.0,
+) -> None:
+    """Show jobs live in a browser: progress, throughput, failures, the last answers.
+
+    It only reads, and asks nobody for a password: whoever reaches it sees everything it shows.
+    Exit codes: 0 told to stop; 1 the port or the cluster can't be had; 2 wrong arguments.
+    """
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    try:
+        source = _source(outputs or [], namespace or [], all_namespaces)
+        hosts = allow_host or (["localhost", host] if _is_loopback(host) else ["*"])
+        app = make_app(source, interval_s, hosts)
+        with _listening(host, port) as listener:
+            where = f"[{host}]" if ":" in host else host
+            # To the standard output: programs that start it want to know, too.
+            typer.echo(f"http://{where}:{listener.getsockname()[1]}/")
+            config = uvicorn.Config(
+                app,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                lifespan="off",
+                timeout_graceful_shutdown=_STOP_WITHIN_S,
+            )
+            uvicorn.Server(config).run(sockets=[listener])
+    except ConfigError as error:
+        raise typer.Exit(tell_error(console, error, EXIT_INVALID)) from error
+    except NevaError as error:
+        raise typer.Exit(tell_error(console, error, EXIT_ERROR)) from error
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+
+
+def _source(outputs: Sequence[str], namespaces: Sequence[str], everywhere: bool) -> Source:
+    if outputs:
+        if namespaces or everywhere:
+            raise ConfigError("namespaces are a cluster's; give either them or outputs")
+        return LocalRuns(outputs)
+    # Imported here: a run folder needs no cluster library.
+    from controller.nightly.watching import connect
+    from controller.ui.cluster import ClusterJobs
+
+    try:
+        api, _, own_namespace = connect()
+    except ConfigError as error:
+        words = f"{error.message}; name run folders or output URIs to follow them"
+        raise ConfigError(words) from error
+    return ClusterJobs(api, None if everywhere else list(namespaces) or [own_namespace])
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise NevaError(f"can't listen on {host}, port {port}: {error.strerror}") from error
