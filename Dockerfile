@@ -45,7 +45,7 @@ RUN python -m pip wheel --no-deps --no-build-isolation --wheel-dir /wheels .
 
 FROM build AS controller-build
 RUN python -m pip --python /opt/neva install --only-binary :all: --constraint constraints.txt \
-    "$(echo /dependencies/*.whl)[controller,judge]"
+    "$(echo /dependencies/*.whl)[controller,judge,ui]"
 COPY --from=source /wheels/ /wheels/
 RUN python -m pip --python /opt/neva install --no-deps --force-reinstall /wheels/*.whl \
     && ln -s "$(find /opt/neva/lib -name valkey-server -type f)" /opt/neva/bin/valkey-server

@@ -228,11 +228,13 @@ def stages(status: RunStatus, *, waits: bool = False) -> Iterable[Stage]:
         yield Stage("Answer", "next", "")
         yield Stage("Merge", "next", "")
         return
-    yield Stage("Prepare", "done", f"{status.num_rows:,} rows in {status.num_shards:,} shards")
+    yield Stage(
+        "Prepare", "done", f"{status.num_rows:,} rows in {_number(status.num_shards, 'shard')}"
+    )
     answered = facts.num_committed == status.num_shards
     words = f"{facts.num_done:,} of {status.num_rows:,} rows"
     if not answered:
-        words += f"; {facts.num_working:,} shards at work"
+        words += f"; {_number(facts.num_working, 'shard')} at work"
     far = percent(facts.num_done, status.num_rows)
     yield Stage("Answer", "done" if answered else now, words, far)
     merged = facts.summary is not None
@@ -242,6 +244,10 @@ def stages(status: RunStatus, *, waits: bool = False) -> Iterable[Stage]:
         judging = facts.judging or (phase.is_final and merged)
         state: StageState = "done" if facts.judge is not None else now if judging else "next"
         yield Stage("Judge", state, status.judge)
+
+
+def _number(count: int, thing: str) -> str:
+    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
 
 
 def _failures(

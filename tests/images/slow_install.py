@@ -88,7 +88,7 @@ def test_the_controllers_steps_give_a_neva_without_torch(build: Build, tmp_path:
         return done.stdout
 
     assert "Usage: neva" in output("neva", "--help")
-    for command in ("run", "status", "judge", "report"):
+    for command in ("run", "status", "judge", "report", "ui"):
         assert "Usage" in output("neva", command, "--help")
     modules = "import controller.reconciler, controller.start, judge.run, kopf, kubernetes"
     output("python", "-W", "error", "-c", modules)
