@@ -56,6 +56,7 @@ def main() -> int:
             print(chaos.totals.line(counted=is_stub), flush=True)
         for name, count in sorted(chaos.totals.hits.items()):
             print(f"  {name}: {count}")
+        print(f"  of all, while rows were computed: {chaos.totals.at_work}")
         print(chaos.totals.line(counted=is_stub))
         return 1 if chaos.totals.bad else 0
     finally:

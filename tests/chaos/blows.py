@@ -53,8 +53,8 @@ class Blow:
 def draw(rng: random.Random, lease_ttl_s: float, patience_s: float, max_rows: int = 8) -> Blow:
     """The next blow. Always takes the same numbers from `rng`, so that a seed repeats a run.
 
-    patience_s: how long most blows wait for rows; every sixth may hit at any time, before all work
-        and while somebody starts, too.
+    patience_s: how long most blows wait for rows, `max_rows` at most; every sixth may hit at any
+        time, before all work and while somebody starts, too.
     """
     role = rng.choices(list(_ROLE_WEIGHTS), weights=list(_ROLE_WEIGHTS.values()))[0]
     weights = _BROKER_WEIGHTS if role is Role.BROKER else _SIGNAL_WEIGHTS

@@ -61,6 +61,7 @@ class Totals:
     stuck: int = 0
     bad: int = 0
     recomputed: int = 0
+    at_work: int = 0  # kills while rows were computed
     hits: Counter[str] = field(default_factory=Counter)
     redelivery_s: list[float] = field(default_factory=list)
 
@@ -76,6 +77,7 @@ class Totals:
         self.different += verdict.different
         self.stuck += verdict.stuck
         self.bad += not verdict.good
+        self.at_work += verdict.num_at_work
         self.hits += verdict.hits
         self.recomputed += verdict.num_recomputed
 
@@ -137,9 +139,11 @@ class Chaos:
                 )
             limits = Limits(
                 shape.num_blows,
-                patience_s=6.0 if self._is_stub else 25.0,
+                # Of the model's own start, after each death of a rank, too.
+                patience_s=6.0 if self._is_stub else 90.0,
                 stuck_s=90.0 if self._is_stub else 180.0,
                 lease_ttl_s=2.0,
+                max_rows=8 if self._is_stub else 4,
             )
             verdict = run(world, self._expected, limits, seed)
         self.totals.add(verdict)

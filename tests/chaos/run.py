@@ -30,7 +30,7 @@ class Limits:
 
     Attributes:
         num_blows: processes hit, at least, unless the run ends before.
-        patience_s: see `draw`.
+        patience_s, max_rows: see `draw`.
         stuck_s: without any progress for so long, a run counts as stuck.
     """
 
@@ -38,6 +38,7 @@ class Limits:
     patience_s: float
     stuck_s: float
     lease_ttl_s: float
+    max_rows: int = 8
 
 
 @dataclass
@@ -96,7 +97,7 @@ def _blows_until_the_end(
             return
         if verdict.num_kills < limits.num_blows:
             if blow is None:
-                blow = draw(rng, limits.lease_ttl_s, limits.patience_s)
+                blow = draw(rng, limits.lease_ttl_s, limits.patience_s, limits.max_rows)
                 drawn_s, rows_then = time.monotonic(), num_computed(world)
             rows = num_computed(world) - rows_then
             if rows >= blow.after_rows or time.monotonic() - drawn_s >= blow.after_s:
