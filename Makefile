@@ -11,7 +11,7 @@ INSTALLED := $(VENV)/.installed
 MINISTACK := .venv-ministack/bin/ministack
 SMOLLM2 := $(VENV)/.smollm2
 
-.PHONY: setup chaos crds chart-readme test-images demo accuracy bench-engine bench-operator \
+.PHONY: setup docs reference simulate chaos crds chart-readme test-images demo accuracy bench-engine bench-operator \
 	bench-scale bench-judge check-intervals test mutants test-stores test-operator test-cluster \
 	test-slow test-report test-judge-model lint types layers pytest test-smollm2 format clean
 
@@ -36,6 +36,14 @@ crds: $(INSTALLED)
 # The table of values in the chart's README, from the comments in values.yaml.
 chart-readme: $(INSTALLED)
 	@$(BIN)/python -m tests.chart.readme
+
+# The documentation into site/; a dead link or anchor fails.
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+# The pages of docs/reference that are written from code.
+reference: $(INSTALLED)
+	@$(BIN)/python -m tests.docs.reference
 
 # The Dockerfile's install steps in folders of this machine; minutes.
 test-images: $(INSTALLED)

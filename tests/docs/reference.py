@@ -1,0 +1,83 @@
+"""Write the pages of docs/reference that code alone knows: `python -m tests.docs.reference`.
+
+A test fails when a page is not what this writes.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from neva.drop_folder import DropFolderSpec
+from neva.spec import JobSpec
+from tests.chart.readme import values_table
+from tests.chart.rendering import CHART_FOLDER, REPOSITORY
+from tests.docs.commands import commands_page
+from tests.docs.schema import model_sections
+from tests.docs.variables import settings_table
+
+FOLDER: Final = REPOSITORY / "docs" / "reference"
+_MARK = "<!-- Written by `make reference`. -->"
+
+
+def job_page() -> str:
+    return (
+        f"{_MARK}\n\n# Job: VideoNevaJob\n\n"
+        "`apiVersion: neva-batch.dev/v1alpha1`, `kind: VideoNevaJob`, `metadata.name`, and `spec`, "
+        "the same on a cluster and with `neva run`. Unknown keys are refused. A cluster takes "
+        "`s3://` URIs (and `file:///` where every pod sees the same folder); on one machine a path "
+        "is relative to the job file.\n\n" + "\n".join(model_sections(JobSpec, "spec"))
+    )
+
+
+def drop_folder_page() -> str:
+    return (
+        f"{_MARK}\n\n# Drop folder: DropFolder\n\n"
+        "`apiVersion: neva-batch.dev/v1alpha1`, `kind: DropFolder`. What its jobs have in common "
+        "with all jobs is in [the job's reference](job.md). "
+        "[How to use one](../how-to/drop-folder.md).\n\n"
+        + "\n".join(model_sections(DropFolderSpec, "spec", stop_at=("template.spec",)))
+    )
+
+
+def settings_page() -> str:
+    return (
+        f"{_MARK}\n\n# Environment variables\n\n"
+        "Read by every process; answers never depend on them. On a cluster they are set by "
+        "`worker.extraEnv`, `finish.extraEnv` and `controller.extraEnv` of the "
+        "[chart](chart.md).\n\n"
+        f"{settings_table()}\n\n"
+        "S3 is reached by the usual `AWS_*` variables (`AWS_ENDPOINT_URL` for another server), the "
+        "judge by `API_TOKEN`.\n"
+    )
+
+
+def chart_page() -> str:
+    values = (CHART_FOLDER / "values.yaml").read_text(encoding="utf-8")
+    return (
+        f"{_MARK}\n\n# Values of the chart\n\n"
+        "Values of `charts/neva-batch`, checked against its schema at every install. Whole "
+        "examples are in `conf/examples/`.\n\n"
+        f"{values_table(values)}\n"
+    )
+
+
+PAGES: Final[Mapping[str, Callable[[], str]]] = {
+    "job.md": job_page,
+    "drop-folder.md": drop_folder_page,
+    "cli.md": lambda: f"{_MARK}\n\n{commands_page()}",
+    "settings.md": settings_page,
+    "chart.md": chart_page,
+}
+
+
+def main(folder: Path = FOLDER) -> int:
+    for name, page in PAGES.items():
+        (folder / name).write_text(page(), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
