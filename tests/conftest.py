@@ -8,4 +8,9 @@ from hypothesis import settings
 settings.register_profile("neva", deadline=None)
 settings.load_profile("neva")
 
-pytest_plugins = ["tests.kube.fixtures", "tests.support.broker", "tests.support.s3"]
+pytest_plugins = [
+    "tests.kube.fixtures",
+    "tests.support.broker",
+    "tests.support.browser",
+    "tests.support.s3",
+]

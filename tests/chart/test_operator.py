@@ -25,7 +25,7 @@ def test_the_controller_understands_its_configuration(
     path.write_text(only(manifests, "ConfigMap", "-controller")["data"]["operator.yaml"])
     config = load_config(path)
 
-    deployment = only(manifests, "Deployment")["spec"]["template"]["spec"]
+    deployment = only(manifests, "Deployment", "-controller")["spec"]["template"]["spec"]
     (container,) = deployment["containers"]
     assert config.controller_image == container["image"]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}

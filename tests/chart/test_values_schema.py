@@ -53,6 +53,10 @@ _WRONG: list[tuple[str, list[str]]] = [
         "{controller: {namespaces: [a]}, nightly: [{name: one, job: J}]}",
         ["nightly", "neva", "controller.namespaces"],
     ),
+    ("ui: {ingress: {enabled: true}}", ["ui.ingress.host"]),
+    ("ui: {ingress: {enabled: true, host: a.example.com}}", ["nobody for a password"]),
+    ("ui: {ingress: {host: 'https://a.example.com'}}", ["/ui/ingress/host"]),
+    ("ui: {allowedHosts: ['a b']}", ["/ui/allowedHosts/0"]),
     ("dropFolders: [{name: inbox, spec: {}}]", ["/dropFolders/0/spec", "uri"]),
     ("dropFolders: [{name: i, spec: D}, {name: i, spec: D}]", ["dropFolders", "twice"]),
 ]

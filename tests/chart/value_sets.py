@@ -59,6 +59,7 @@ VALUE_SETS: Final[dict[str, dict[str, Any]]] = {
     "given namespaces": {
         "controller": {"namespaces": ["team-a", "team-b"]},
         "networkPolicy": {"enabled": True},
+        "ui": {"enabled": True},
         "nightly": [{"name": "one", "namespace": "team-a", "job": JOB}],
         "dropFolders": [{"name": "inbox", "namespace": "team-b", "spec": DROP}],
     },
@@ -94,6 +95,7 @@ VALUE_SETS: Final[dict[str, dict[str, Any]]] = {
             for name in ("controller", "worker", "finish", "nightlyPods")
         },
         "nightly": [{"name": "one", "job": JOB}],
+        "ui": {"enabled": True, "serviceAccount": {"create": False, "name": "ours"}},
     },
     "default accounts": {
         "worker": {"serviceAccount": {"create": False}},
@@ -105,6 +107,17 @@ VALUE_SETS: Final[dict[str, dict[str, Any]]] = {
             "endpointUrl": "https://s3.example.com:9443",
             "region": "eu-central-1",
             "caConfigMap": {"name": "ca"},
+        },
+        "ui": {
+            "enabled": True,
+            "namespaces": ["team-a"],
+            "ingress": {
+                "enabled": True,
+                "className": "nginx",
+                "host": "neva.example.com",
+                "tlsSecret": "neva-example-com",
+                "annotations": {"example.com/auth": "https://login.example.com/"},
+            },
         },
         "nightly": [{"name": "one", "job": JOB, "gate": {"maxScoreDrop": 0.25}}],
         "networkPolicy": {"enabled": True},
@@ -130,6 +143,7 @@ VALUE_SETS: Final[dict[str, dict[str, Any]]] = {
         "networkPolicy": {
             "enabled": True,
             "metricsFrom": [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}],
+            "uiFrom": [{"namespaceSelector": {"matchLabels": {"name": "ingress"}}}],
             "extraEgress": [{"ports": [{"port": 3128}]}],
         },
     },
@@ -150,6 +164,11 @@ VALUE_SETS: Final[dict[str, dict[str, Any]]] = {
             "cacheVolume": {"persistentVolumeClaim": {"claimName": "models"}},
         },
         "finish": _EXTRAS,
+        "ui": {
+            "enabled": True,
+            "allowedHosts": ["*.example.com"],
+            **{k: v for k, v in _EXTRAS.items() if not k.startswith("extraVolume")},
+        },
         "dropFolders": [{"name": "inbox", "spec": DROP, "labels": {"team": "eval"}}],
         "nightly": [
             {

@@ -7,24 +7,21 @@ by NEVA_NPM) and a page of ten thousand rows takes a while to invent.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser
 
 from tests.judge.report_pages import page_of_run
+from tests.support.browser import serious_violations
 
 NPM = Path(os.environ["NEVA_NPM"])
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-_SERIOUS = ("serious", "critical")
 _LOAD_S = 2.0
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path: Path = tmp_path_factory.mktemp("report")
     for name, num_rows in (("small", 60), ("large", 10_000)):
@@ -32,32 +29,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def browser(folder: Path) -> Iterator[Browser]:
-    # After the pages: playwright's event loop runs in this thread as long as the browser is open.
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def small(folder: Path) -> Path:
     return folder / "small.html"
-
-
-def violations(page: Page) -> list[str]:
-    # The page's own policy forbids foreign programs, and should: axe comes in past it.
-    session = page.context.new_cdp_session(page)
-    session.send("Page.setBypassCSP", {"enabled": True})
-    page.reload()
-    page.add_script_tag(path=NPM / "node_modules/axe-core/axe.min.js")
-    found = page.evaluate("axe.run()")["violations"]
-    return [
-        f"{one['impact']} {one['id']}: {[node['html'][:120] for node in one['nodes'][:3]]}"
-        for one in found
-        if one["impact"] in _SERIOUS
-    ]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -68,7 +42,7 @@ def test_axe_finds_no_serious_violation(
     page = browser.new_page(viewport={"width": width, "height": 900})
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     page.goto(small.as_uri())
-    assert violations(page) == []
+    assert serious_violations(page, NPM) == []
     page.close()
 
 

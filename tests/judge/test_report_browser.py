@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from judge.report.data import load_report
 from judge.report.render import render_report
 from tests.judge.report_pages import page_of_run
 from tests.judge.test_report import HOSTILE, finished_run
+from tests.support.browser import needs_chromium
+from tests.support.browser import opened as opened_page
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+pytestmark = needs_chromium
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path: Path = tmp_path_factory.mktemp("report")
     page = render_report(load_report(finished_run(answer=HOSTILE + "x" * 300)))
     (path / "hostile.html").write_text(page, encoding="utf-8")
     (path / "many.html").write_text(page_of_run(90), encoding="utf-8")
     return path
-
-
-@pytest.fixture(scope="module")
-def browser(folder: Path) -> Iterator[Browser]:
-    # After the pages: playwright's event loop runs in this thread as long as the browser is open.
-    with sync_playwright() as playwright:
-        # Chromium's own sandbox does not start for root, as in most containers.
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -51,15 +41,7 @@ def many(browser: Browser, folder: Path) -> Iterator[Page]:
 
 
 def opened(browser: Browser, uri: str, width: int, scheme: str) -> tuple[Page, list[str]]:
-    """The page, and what the browser complained about."""
-    page = browser.new_page(viewport={"width": width, "height": 800})
-    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
-    complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("dialog", lambda dialog: complaints.append(dialog.message))
-    page.on("request", lambda r: complaints.append(r.url) if r.url.startswith("http") else None)
-    page.goto(uri)
+    page, complaints = opened_page(browser, uri, width, scheme)
     page.wait_for_selector(".row")
     return page, complaints
 

@@ -28,6 +28,14 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- with .Values.ui.ingress -}}
+{{- if and .enabled (not .host) -}}
+{{- fail "ui.ingress.enabled needs ui.ingress.host" -}}
+{{- end -}}
+{{- if and .enabled (not .annotations) (not .withoutAuthentication) -}}
+{{- fail "ui.ingress: the page asks nobody for a password; set ui.ingress.annotations to those that make your Ingress controller ask (README, Live view), or ui.ingress.withoutAuthentication" -}}
+{{- end -}}
+{{- end -}}
 {{- range $kind := list "nightly" "dropFolders" -}}
 {{- $seen := dict -}}
 {{- range get $values $kind -}}

@@ -111,6 +111,11 @@ capabilities:
 {{- $names | uniq | sortAlpha | toJson -}}
 {{- end -}}
 
+{{/* uiNamespaces: JSON list of the namespaces that the live view shows; empty is all of them. */}}
+{{- define "neva-batch.uiNamespaces" -}}
+{{- .Values.ui.namespaces | default .Values.controller.namespaces | uniq | toJson -}}
+{{- end -}}
+
 {{/* storageEnv: the way to object storage, for a container of the chart's own. */}}
 {{- define "neva-batch.storageEnv" -}}
 {{- with .Values.storage.endpointUrl }}

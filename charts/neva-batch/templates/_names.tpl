@@ -74,6 +74,10 @@
 {{- .Values.nightlyPods.serviceAccount.name | default (include "neva-batch.clusterPart" (list . "nightly")) -}}
 {{- end -}}
 
+{{- define "neva-batch.uiAccount" -}}
+{{- .Values.ui.serviceAccount.name | default (include "neva-batch.part" (list . "ui")) -}}
+{{- end -}}
+
 {{/* nightlyName (list $ name): a CronJob's; Kubernetes adds eleven characters for its Jobs. */}}
 {{- define "neva-batch.nightlyName" -}}
 {{- include "neva-batch.cut" (list (printf "%s-%s" (include "neva-batch.fullname" (index . 0)) (index . 1)) 52) -}}

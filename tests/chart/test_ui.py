@@ -1,0 +1,105 @@
+"""The live view in the chart: off by default, reads only, never open by accident."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.chart.rendering import Manifest, notes, of_kind, only, render
+
+_NAME = "neva-neva-batch-ui"
+
+
+def _of_ui(values: dict[str, Any]) -> list[Manifest]:
+    labels = [(m, m["metadata"].get("labels", {})) for m in render(values)]
+    return [m for m, found in labels if found.get("app.kubernetes.io/component") == "ui"]
+
+
+def _arguments(values: dict[str, Any]) -> list[str]:
+    pod = only(render({"ui": {"enabled": True}, **values}), "Deployment", "-ui")["spec"]["template"]
+    (container,) = pod["spec"]["containers"]
+    assert container["command"] == ["neva", "ui"]
+    return [argument for argument in container["args"] if "port" not in argument]
+
+
+def test_there_is_none_unless_it_is_asked_for() -> None:
+    assert _of_ui({}) == []
+    assert "live view" not in notes()
+
+
+def test_it_shows_the_namespaces_that_the_controller_watches_or_those_it_is_told() -> None:
+    assert _arguments({}) == ["--host=0.0.0.0", "--all-namespaces"]
+    watched: dict[str, Any] = {"controller": {"namespaces": ["a", "b"]}}
+    assert _arguments(watched)[1:] == ["--namespace=a", "--namespace=b"]
+    told = {**watched, "ui": {"enabled": True, "namespaces": ["b"]}}
+    assert _arguments(told)[1:] == ["--namespace=b"]
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "kind"), [([], "ClusterRole"), (["a"], "Role")], ids=["cluster", "namespace"]
+)
+def test_it_may_list_jobs_and_nothing_else(namespaces: list[str], kind: str) -> None:
+    manifests = _of_ui({"ui": {"enabled": True, "namespaces": namespaces}})
+    role, binding = only(manifests, kind), only(manifests, f"{kind}Binding")
+    assert role["rules"] == [
+        {"apiGroups": ["neva-batch.dev"], "resources": ["videonevajobs"], "verbs": ["list"]}
+    ]
+    assert role["metadata"].get("namespace") == (namespaces[0] if namespaces else None)
+    subjects = [{"kind": "ServiceAccount", "name": _NAME, "namespace": "neva"}]
+    assert (binding["roleRef"]["name"], binding["subjects"]) == (
+        role["metadata"]["name"],
+        subjects,
+    )
+
+
+def test_it_reads_outputs_as_the_controller_does_and_knows_no_broker() -> None:
+    storage = {"existingSecret": "s3", "endpointUrl": "https://s3.example.com"}
+    deployment = only(_of_ui({"ui": {"enabled": True}, "storage": storage}), "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["envFrom"] == [{"secretRef": {"name": "s3"}}]
+    names = [variable["name"] for variable in container["env"]]
+    assert names == ["HOME", "AWS_ENDPOINT_URL"]
+
+
+def test_an_ingress_leads_to_it_by_its_name_alone() -> None:
+    ingress = {"enabled": True, "host": "neva.example.com", "annotations": {"a/login": "yes"}}
+    values = {"ui": {"enabled": True, "ingress": ingress}}
+    made = only(_of_ui(values), "Ingress")
+    assert made["metadata"]["annotations"] == {"a/login": "yes"}
+    (rule,) = made["spec"]["rules"]
+    assert rule["host"] == "neva.example.com"
+    (path,) = rule["http"]["paths"]
+    service = only(_of_ui(values), "Service")
+    assert path["backend"]["service"]["name"] == service["metadata"]["name"]
+    # The kubelet asks as localhost: it would be refused under a pod's address.
+    hosts = ["--allow-host=neva.example.com", "--allow-host=localhost"]
+    assert _arguments(values)[-2:] == hosts
+    pod = only(_of_ui(values), "Deployment")["spec"]["template"]["spec"]
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        headers = pod["containers"][0][probe]["httpGet"]["httpHeaders"]
+        assert headers == [{"name": "Host", "value": "localhost"}]
+    assert "http://neva.example.com/" in notes(values)
+
+
+def test_other_pods_reach_it_only_when_they_are_named() -> None:
+    values: dict[str, Any] = {"ui": {"enabled": True}, "networkPolicy": {"enabled": True}}
+    closed = only(render(values), "NetworkPolicy", "-ui")["spec"]
+    assert "Ingress" in closed["policyTypes"]
+    assert "ingress" not in closed
+    source = [{"podSelector": {"matchLabels": {"app": "nginx"}}}]
+    values["networkPolicy"]["uiFrom"] = source
+    opened = only(render(values), "NetworkPolicy", "-ui")["spec"]["ingress"]
+    assert opened == [{"ports": [{"protocol": "TCP", "port": 8321}], "from": source}]
+
+
+def test_nothing_of_it_is_open_to_the_outside_by_itself() -> None:
+    kinds = {m["kind"] for m in _of_ui({"ui": {"enabled": True}})}
+    assert kinds == {
+        "Deployment",
+        "Service",
+        "ServiceAccount",
+        "ClusterRole",
+        "ClusterRoleBinding",
+    }
+    assert not of_kind(render({"ui": {"enabled": True}}), "Ingress")
