@@ -5,10 +5,19 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+import os
+import sys
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+
+from neva.say import DEBUG_VARIABLE, is_debugging
+
+EXIT_FAULT = 70  # of the program itself; os.EX_SOFTWARE
+_DEBUG = "--debug"
+# Their logs are all that is left of a pod: with every traceback.
+_OF_PODS = ("operator", "nightly", "prepare", "finish", "worker")
 
 
 class _LazyCommand(TyperCommand):
@@ -23,6 +32,7 @@ class _LazyCommand(TyperCommand):
         self._app = app
 
     def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
+        args = _without_debug(args)
         return self._load().make_context(info_name, args, *rest, **extra)
 
     def _load(self) -> Any:
@@ -75,6 +85,10 @@ _COMMANDS = {
             "gate", "judge.compare.cli", "gate_app", "Let a judged run pass, or not, by thresholds."
         ),
         _LazyCommand("report", "judge.cli", "report_app", "Write the HTML report of a run."),
+        _LazyCommand(
+            "completion", "controller.about_cli", "completion_app", "Print a shell's completion."
+        ),
+        _LazyCommand("version", "controller.about_cli", "version_app", "Say which version it is."),
     )
 }
 
@@ -90,18 +104,58 @@ class _LazyGroup(TyperGroup):
 app = typer.Typer(
     cls=_LazyGroup,
     no_args_is_help=True,
-    add_completion=False,
+    pretty_exceptions_enable=False,
     help="Batch inference and evaluation of Video NeVA models, one answer per prompt.",
 )
 
 
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        from controller.about_cli import version_words
+
+        typer.echo(version_words())
+        raise typer.Exit
+
+
+def _debug(wanted: bool) -> None:
+    if wanted:
+        os.environ[DEBUG_VARIABLE] = "1"  # for other roles' processes, too
+
+
 @app.callback()
-def _root() -> None:
-    """Group options come here."""
+def _root(
+    debug: Annotated[
+        bool,
+        typer.Option(
+            _DEBUG, callback=_debug, help="Errors with their traceback. May stand anywhere."
+        ),
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say which.")
+    ] = False,
+) -> None:
+    del debug, version
+
+
+def _without_debug(args: list[str]) -> list[str]:
+    """`--debug` works behind a command, too, which knows nothing of it."""
+    end = args.index("--") if "--" in args else len(args)
+    if _DEBUG not in args[:end]:
+        return args
+    _debug(True)
+    return [word for word in args[:end] if word != _DEBUG] + args[end:]
 
 
 def main() -> None:
-    app()
+    """Run the command that the arguments name; a fault of the program is one line, too."""
+    try:
+        app()
+    except Exception as error:
+        if is_debugging() or any(word in _OF_PODS for word in sys.argv[1:2]):
+            raise
+        words = " ".join(f"{type(error).__name__}: {error}".split())
+        typer.echo(f"error (InternalError): {words}; `neva --debug …` tells where", err=True)
+        sys.exit(EXIT_FAULT)
 
 
 if __name__ == "__main__":

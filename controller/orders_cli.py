@@ -7,13 +7,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from controller.exits import EXIT_ERROR, EXIT_INVALID
 from controller.partial import export_partial
-from controller.say import tell_error
 from controller.summary import FAILED, read_summary
-from neva.errors import ConfigError, NevaError
+from neva.errors import ConfigError
 from neva.ledger import Ledger, Manifest, layout
 from neva.ledger.control import Control, Order
+from neva.say import errors_as_exit_codes
 from neva.settings import settings
 from neva.store import Store, open_store
 
@@ -63,7 +62,7 @@ def cancel(
 
 def _order(output: str, order: Order, patience_s: float | None = None) -> None:
     console = Console(stderr=True, soft_wrap=True, highlight=False)
-    try:
+    with errors_as_exit_codes():
         store = open_store(output)
         ledger = Ledger(store)
         manifest = ledger.read_manifest()
@@ -72,10 +71,6 @@ def _order(output: str, order: Order, patience_s: float | None = None) -> None:
         console.print(_words(order, given, store.base_uri), markup=False)
         if order is Order.CANCEL and manifest is not None:
             _export(ledger, manifest, patience_s, console)
-    except ConfigError as error:
-        raise typer.Exit(tell_error(console, error, EXIT_INVALID)) from error
-    except NevaError as error:
-        raise typer.Exit(tell_error(console, error, EXIT_ERROR)) from error
 
 
 def _require_open(store: Store, manifest: Manifest | None) -> None:

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from judge.modes import Mode
-from neva.errors import ConfigError, NevaError
+from neva.errors import ConfigError
+from neva.say import Format, FormatOption, errors_as_exit_codes, rendered
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from judge.inputs import InputFiles
     from judge.run import JudgeSettings
 
-EXIT_STORE, EXIT_INPUT, EXIT_NO_VERDICT = 1, 2, 4
+EXIT_NO_VERDICT = 4
 API_KEY_VARIABLE = "API_TOKEN"
 
 # `neva` mounts each command by itself; `python -m judge` has both.
@@ -65,6 +66,7 @@ def judge(
     retry_failed: Annotated[
         bool, typer.Option(help="Ask again where the reply held no verdict.")
     ] = False,
+    form: FormatOption = Format.TEXT,
 ) -> None:
     """Have a judge score answers; the API key comes from the variable API_TOKEN."""
     from judge.job import judge_files
@@ -89,12 +91,15 @@ def judge(
     from rich.console import Console
 
     records = [judged.record, *judged.record["others"]]
-    for record in records:
-        Console().print(scores_table(record))
     num_judged, num_failed = (
         sum(record[key] for record in records) for key in ("num_judged", "num_failed")
     )
-    typer.echo(f"judged={num_judged} failed={num_failed} scores and report: {output_uri}")
+    if form is Format.TEXT:
+        for record in records:
+            Console().print(scores_table(record))
+        typer.echo(f"judged={num_judged} failed={num_failed} scores and report: {output_uri}")
+    else:
+        typer.echo(rendered(judged.record, form))
     if not num_judged:
         typer.echo("error: not one verdict could be had", err=True)
         raise typer.Exit(EXIT_NO_VERDICT)
@@ -177,16 +182,6 @@ def check_endpoint(endpoint: str | None) -> None:
 
 
 @contextmanager
-def errors_as_exit_codes() -> Iterator[None]:
-    try:
-        yield
-    except NevaError as error:
-        typer.echo(f"error: {error.message} ({error.reason})", err=True)
-        wrong_input = isinstance(error, ConfigError)
-        raise typer.Exit(EXIT_INPUT if wrong_input else EXIT_STORE) from None
-
-
-@contextmanager
 def sigterm_as_exit() -> Iterator[None]:
     """SIGTERM unwinds the stack, so that replies already paid for are written."""
 
@@ -202,17 +197,28 @@ def sigterm_as_exit() -> Iterator[None]:
 
 @contextmanager
 def progress_bar() -> Iterator[Progress]:
+    """A bar for whoever watches a terminal; nothing in a pipe."""
+    from time import monotonic
+
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as Remaining
 
-    columns = (TextColumn("judging"), BarColumn(), MofNCompleteColumn(), Remaining())
-    failed = TextColumn("[red]{task.fields[failed]}")
-    with Progress(*columns, failed, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("judge", total=None, failed="")
+    from neva.rate import RateWindow, time_left
+
+    console = Console(stderr=True)
+    columns = (TextColumn("judging"), BarColumn(), MofNCompleteColumn())
+    words = (TextColumn("{task.fields[rate]}"), TextColumn("[red]{task.fields[failed]}"))
+    rates = RateWindow()
+    with Progress(
+        *columns, *words, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task("judge", total=None, failed="", rate="")
 
         def show(done: int, total: int, num_failed: int) -> None:
-            words = f"{num_failed} failed" if num_failed else ""
-            bar.update(task, completed=done, total=total, failed=words)
+            rates.add(monotonic(), done)
+            rate, eta_s = rates.rows_per_s, rates.eta_s(total - done)
+            speed = f"{rate:.1f} reviews/s, {time_left(eta_s)}" if rate and eta_s else ""
+            failed = f"{num_failed} failed" if num_failed else ""
+            bar.update(task, completed=done, total=total, rate=speed, failed=failed)
 
         yield show

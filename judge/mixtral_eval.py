@@ -22,7 +22,6 @@ from judge.cli import (
     API_KEY_VARIABLE,
     EXIT_NO_VERDICT,
     check_endpoint,
-    errors_as_exit_codes,
     progress_bar,
     sigterm_as_exit,
 )
@@ -34,6 +33,7 @@ from judge.plan import Comparison
 from judge.run import REVIEWS, JudgeSettings
 from judge.table import precision
 from neva.errors import ConfigError
+from neva.say import errors_as_exit_codes
 from neva.spec_judge import Judge
 from neva.store import Store, open_store
 

@@ -78,6 +78,7 @@ class Settings(BaseSettings):
     scratch_dir: Path = Field(
         default_factory=lambda: Path(tempfile.gettempdir()), description="Sockets, media, pixels."
     )
+    debug: bool = Field(False, description="Errors with their traceback, as by `neva --debug`.")
     log_level: str = Field("INFO", description="Level of the JSON logs.")
     job: str | None = Field(None, description="The job as JSON; a cluster's pods get it so.")
     idle_exit_s: float = Field(

@@ -11,9 +11,9 @@ from rich.console import Console
 
 from controller.exits import EXIT_ERROR, EXIT_INVALID, EXIT_STOPPED
 from controller.local.runner import Runner
-from controller.say import tell_error
 from neva.errors import ConfigError, NevaError
 from neva.ledger.control import Stopped
+from neva.say import tell_error
 
 run_app = typer.Typer(add_completion=False)
 
@@ -39,9 +39,9 @@ def run_job(job_file: Path) -> int:
         console.print(f"stopped: {stopped.message}", markup=False)
         return EXIT_STOPPED
     except ConfigError as error:
-        return tell_error(console, error, EXIT_INVALID)
+        return tell_error(error, EXIT_INVALID)
     except NevaError as error:
-        return tell_error(console, error, EXIT_ERROR)
+        return tell_error(error, EXIT_ERROR)
     except KeyboardInterrupt:
         console.print("stopped; finished rows are kept, the same command goes on")
         return 130

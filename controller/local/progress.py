@@ -10,32 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from controller import reconciler
+from neva.rate import RateWindow, time_left
 
 _LINE_INTERVAL_S = 10.0
-
-
-class RateMeter:
-    """Rows per second and time left, since the first row of this invocation."""
-
-    def __init__(self) -> None:
-        self._first: tuple[float, int] | None = None
-        self._last: tuple[float, int] | None = None
-
-    def update(self, now_s: float, num_done: int) -> None:
-        if self._first is None or num_done <= self._first[1]:
-            # The clock starts with the first row: loading the model says nothing of the rate.
-            self._first = (now_s, num_done)
-        self._last = (now_s, num_done)
-
-    @property
-    def rows_per_s(self) -> float | None:
-        if self._first is None or self._last is None or self._last[1] <= self._first[1]:
-            return None
-        return (self._last[1] - self._first[1]) / (self._last[0] - self._first[0])
-
-    def eta_s(self, num_left: int) -> float | None:
-        rate = self.rows_per_s
-        return num_left / rate if rate else None
 
 
 class LiveProgress:
@@ -43,7 +20,7 @@ class LiveProgress:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._meter = RateMeter()
+        self._rates = RateWindow()
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=32),
@@ -57,6 +34,7 @@ class LiveProgress:
         )
         self._task = self._bar.add_task("answering", total=None, rate="", failures="")
         self._num_done = 0
+        self._first_done: int | None = None
         self._said = ""
         self._next_line_s = 0.0
 
@@ -75,8 +53,10 @@ class LiveProgress:
     def show(self, progress: reconciler.Progress) -> None:
         # A shard whose commit is not listed yet would make the count step back.
         self._num_done = max(self._num_done, progress.num_done)
+        if self._first_done is None:
+            self._first_done = self._num_done
         now_s = time.monotonic()
-        self._meter.update(now_s, self._num_done)
+        self._rates.add(now_s, self._num_done)
         rate = self._rate_words(progress.num_rows - self._num_done)
         failures = f"[red]{progress.num_failed} failed[/]" if progress.num_failed else "0 failed"
         self._bar.update(
@@ -90,7 +70,7 @@ class LiveProgress:
             self._next_line_s = now_s + _LINE_INTERVAL_S
             self._console.print(
                 f"answering: {self._num_done}/{progress.num_rows} rows, "
-                f"{progress.num_failed} failed, {rate}",
+                f"{progress.num_failed} failed{', ' if rate else ''}{rate}",
             )
 
     def say(self, words: str) -> None:
@@ -100,8 +80,7 @@ class LiveProgress:
             self._console.print(words, markup=False)
 
     def _rate_words(self, num_left: int) -> str:
-        rate, eta_s = self._meter.rows_per_s, self._meter.eta_s(num_left)
+        rate, eta_s = self._rates.rows_per_s, self._rates.eta_s(num_left)
         if rate is None or eta_s is None:
-            return "starting the engine"
-        minutes, seconds = divmod(round(eta_s), 60)
-        return f"{rate:.1f} rows/s, {minutes}:{seconds:02d} left"
+            return "starting the engine" if self._num_done == self._first_done else ""
+        return f"{rate:.1f} rows/s, {time_left(eta_s)}"

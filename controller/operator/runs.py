@@ -16,7 +16,6 @@ import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from controller.operator.rate import RateWindow
 from controller.operator.seen import RunSeen
 from controller.reconciler import Progress, Reconciler
 from controller.summary import read_summary
@@ -26,6 +25,7 @@ from neva.errors import NevaError
 from neva.lease import Leases
 from neva.ledger import Ledger, layout
 from neva.ledger.control import Control
+from neva.rate import RateWindow
 from neva.store import Store, open_store
 from neva.trouble import clear_trouble
 

@@ -6,17 +6,14 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
-import yaml
 from rich.console import Console
 
-from controller.exits import EXIT_ERROR, EXIT_INVALID, EXIT_OK
+from controller.exits import EXIT_OK
 from controller.local.cli import run_job
 from controller.retry.plan import begin, next_retry
-from controller.say import Format, tell_error
-from neva.errors import ConfigError, NevaError
 from neva.job_file import load_job
+from neva.say import Format, errors_as_exit_codes, rendered
 from neva.spec import VideoNevaJob
 
 retry_app = typer.Typer(add_completion=False)
@@ -43,7 +40,7 @@ def retry(
     interrupted goes on. Exit codes as of `neva run`; 0 when no row failed.
     """
     console = Console(stderr=True, soft_wrap=True, highlight=False)
-    try:
+    with errors_as_exit_codes():
         found = next_retry(output, load_job(job_file) if job_file else None)
         if found.num_failed == 0:
             console.print("no row failed; nothing is to be retried")
@@ -52,10 +49,6 @@ def retry(
             typer.echo(_shown(found.job, form))
             raise typer.Exit(EXIT_OK)
         job = found.job if found.begun else begin(output, found)
-    except ConfigError as error:
-        raise typer.Exit(tell_error(console, error, EXIT_INVALID)) from error
-    except NevaError as error:
-        raise typer.Exit(tell_error(console, error, EXIT_ERROR)) from error
     what = "goes on with" if found.begun else "asks"
     console.print(
         f"retry {found.number} {what} {found.num_failed} failed rows: {job.spec.output.uri}",
@@ -74,6 +67,4 @@ def _shown(job: VideoNevaJob, form: Format) -> str:
     if "insert_media_token" in inference and inference["insert_media_token"] is None:
         inference["insert_media_token"] = "null"  # kubectl drops a bare one
     data = {"apiVersion": job.api_version, "kind": job.kind, **data}
-    if form is Format.JSON:
-        return orjson.dumps(data, option=orjson.OPT_INDENT_2).decode()
-    return str(yaml.safe_dump(data, sort_keys=False)).rstrip()
+    return rendered(data, form)

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import orjson
 import typer
-import yaml
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
 from controller.exits import EXIT_ERROR
-from controller.say import Format, tell_error
 from controller.status.facts import look
 from controller.status.run_status import RunStatus, as_dict, run_status
 from controller.status.words import headline, lines
-from neva.errors import NevaError
 from neva.ledger import Ledger
+from neva.say import Format, FormatOption, errors_as_exit_codes, rendered
 from neva.store import StoreUnavailable, open_store
 
 status_app = typer.Typer(add_completion=False)
@@ -30,9 +29,7 @@ _LINE_INTERVAL_S = 10.0  # of -w where nobody watches a terminal
 @status_app.command()
 def status(
     output: Annotated[str, typer.Argument(help="The run's output.uri, or its folder.")],
-    form: Annotated[
-        Format, typer.Option("-o", "--output-format", help="How to print it.")
-    ] = Format.TEXT,
+    form: FormatOption = Format.TEXT,
     watch: Annotated[bool, typer.Option("-w", "--watch", help="Until the run ends.")] = False,
     interval_s: Annotated[
         float, typer.Option("--interval", min=0.1, help="Seconds between two looks of --watch.")
@@ -42,8 +39,7 @@ def status(
 
     Exit codes: 0 shown; 1 the store can't be had, or there is no run.
     """
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
-    try:
+    with errors_as_exit_codes(wrong=EXIT_ERROR), _ctrl_c_as_exit():
         ledger = Ledger(open_store(output))
         if not watch:
             typer.echo(_shown(run_status(look(ledger)), form))
@@ -51,18 +47,19 @@ def status(
             _watch_live(ledger, interval_s)
         else:
             _watch_lines(ledger, interval_s, form)
-    except NevaError as error:
-        raise typer.Exit(tell_error(console, error, EXIT_ERROR)) from error
+
+
+@contextmanager
+def _ctrl_c_as_exit() -> Iterator[None]:
+    """Who watches ends so; that is no trouble."""
+    try:
+        yield
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
 
 
 def _shown(status: RunStatus, form: Format) -> str:
-    if form is Format.JSON:
-        return orjson.dumps(as_dict(status), option=orjson.OPT_INDENT_2).decode()
-    if form is Format.YAML:
-        return str(yaml.safe_dump(as_dict(status), sort_keys=False)).rstrip()
-    return "\n".join(lines(status))
+    return "\n".join(lines(status)) if form is Format.TEXT else rendered(as_dict(status), form)
 
 
 def _statuses(ledger: Ledger, interval_s: float) -> Iterator[RunStatus]:

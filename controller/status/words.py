@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from controller.status.run_status import RunPhase, RunStatus
+from neva.rate import duration
 
 
 def headline(status: RunStatus) -> str:
@@ -40,16 +41,6 @@ def lines(status: RunStatus) -> Iterator[str]:
         yield f"  {said}"
     if status.advice:
         yield f"  {status.advice}"
-
-
-def duration(seconds: float) -> str:
-    """Short: 45 s, 12 min, 3 h 20 min."""
-    if seconds < 90:
-        return f"{round(seconds)} s"
-    minutes = round(seconds / 60)
-    if minutes < 90:
-        return f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def _is_a_guess(status: RunStatus) -> bool:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from judge.cli import errors_as_exit_codes
 from judge.compare.gate import check_all, parse_gate
 from judge.compare.markdown import comparison_markdown, gate_markdown
-from judge.compare.pairs import pair_up
+from judge.compare.pairs import as_dict, pair_up
 from judge.compare.runs import JudgedRun, read_run
-from neva.errors import ConfigError, NevaError
+from neva.errors import ConfigError
 from neva.gate import Decision
+from neva.say import Format, FormatOption, errors_as_exit_codes, rendered
 from neva.store import open_store
 
 EXIT_CODES = {Decision.GO: 0, Decision.NO_GO: 1, Decision.INCONCLUSIVE: 2}
@@ -33,6 +34,7 @@ def compare(
         list[str], typer.Argument(help="Outputs of judged runs; the first is the baseline.")
     ],
     markdown: _Markdown = None,
+    form: FormatOption = Format.TEXT,
 ) -> None:
     """Compare judged runs question by question, with intervals and a paired test.
 
@@ -42,8 +44,9 @@ def compare(
         if len(runs) < 2:
             raise ConfigError("compare needs two runs or more")
         baseline, *others = _read(runs)
-        text = "\n".join(comparison_markdown(pair_up(baseline, other)) for other in others)
-    _say(text, markdown)
+        pairs = [pair_up(baseline, other) for other in others]
+    text = "\n".join(map(comparison_markdown, pairs))
+    _say(text, markdown, form, {"comparisons": [as_dict(pair) for pair in pairs]})
 
 
 @gate_app.command()
@@ -52,24 +55,25 @@ def gate(
     config: Annotated[Path, typer.Option(help="Thresholds, YAML.")],
     baseline: Annotated[str | None, typer.Option(help="Output of the run to compare with.")] = None,
     markdown: _Markdown = None,
+    form: FormatOption = Format.TEXT,
 ) -> None:
     """Decide by thresholds whether a judged run may pass.
 
     Exit codes: 0 GO; 1 NO-GO; 2 INCONCLUSIVE, or thresholds or runs can't be used.
     """
-    try:
+    # Never 1: nothing was found to be worse.
+    unusable = EXIT_CODES[Decision.INCONCLUSIVE]
+    with errors_as_exit_codes(wrong=unusable, failed=unusable):
         thresholds = parse_gate(_bytes(config), str(config))
         runs = _read([run] if baseline is None else [run, baseline])
         pair = None if baseline is None else pair_up(runs[1], runs[0])
         decision, checked = check_all(thresholds, runs[0], pair)
-    except NevaError as error:
-        # Not 1, whatever it is: nothing was found to be worse.
-        typer.echo(f"error: {error.message} ({error.reason})", err=True)
-        raise typer.Exit(EXIT_CODES[Decision.INCONCLUSIVE]) from None
     text = gate_markdown(decision, checked)
     if pair is not None:
         text += "\n" + comparison_markdown(pair)
-    _say(text, markdown)
+    checks = [{**asdict(one), "decision": one.decision.value} for one in checked]
+    facts: dict[str, Any] = {"decision": decision.value, "checks": checks}
+    _say(text, markdown, form, facts | ({"comparison": as_dict(pair)} if pair else {}))
     raise typer.Exit(EXIT_CODES[decision])
 
 
@@ -94,7 +98,7 @@ def _names(uris: Sequence[str]) -> list[str]:
     raise ConfigError("a run can't be compared with itself")
 
 
-def _say(text: str, markdown: Path | None) -> None:
-    typer.echo(text)
+def _say(text: str, markdown: Path | None, form: Format, facts: dict[str, Any]) -> None:
+    typer.echo(text if form is Format.TEXT else rendered(facts, form))
     if markdown is not None:
         markdown.write_text(text, encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from judge.compare.runs import JudgedRun
 from judge.stats.figures import Figures, Observation, figures
@@ -72,6 +73,28 @@ def pair_up(baseline: JudgedRun, candidate: JudgedRun) -> PairOfRuns:
         len(candidate.questions) - len(both),
         tuple(_doubts(baseline, candidate)),
     )
+
+
+def as_dict(pair: PairOfRuns) -> dict[str, Any]:
+    """For `-o json|yaml`."""
+    return {
+        "baseline": pair.baseline.name,
+        "candidate": pair.candidate.name,
+        "rows": [
+            {
+                "category": row.category,
+                "questions": row.num,
+                "wins": row.num_wins,
+                "ties": row.num_ties,
+                "losses": row.num_losses,
+                **row.figures.to_json(),
+            }
+            for row in pair.rows
+        ],
+        "only_baseline": pair.only_baseline,
+        "only_candidate": pair.only_candidate,
+        "doubts": list(pair.doubts),
+    }
 
 
 def _row(category: str, observations: Sequence[Observation], unit: float) -> Row:

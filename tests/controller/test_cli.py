@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import json
+import os
 import resource
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -48,6 +51,11 @@ def test_help_answers_at_once() -> None:
         "convert",
         "judge",
         "report",
+        "retry",
+        "compare",
+        "gate",
+        "version",
+        "completion",
     ],
 )
 def test_every_command_has_help(command: str) -> None:
@@ -68,6 +76,60 @@ def test_a_missing_job_file_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "can't be read" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_completion_knows_commands_and_their_options() -> None:
+    def completions(words: str) -> str:
+        environment = {
+            **os.environ,
+            "_NEVA_COMPLETE": "complete_bash",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(len(words.split(" ")) - 1),
+        }
+        done = subprocess.run([NEVA], env=environment, capture_output=True, text=True, check=True)
+        return done.stdout
+
+    assert {"status", "suspend"} <= set(completions("neva s").split())
+    assert "--interval" in completions("neva status --")
+    script = subprocess.run([NEVA, "completion", "bash"], capture_output=True, text=True)
+    assert "_NEVA_COMPLETE=complete_bash" in script.stdout
+
+
+def test_the_version_is_told() -> None:
+    done = subprocess.run([NEVA, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"neva-batch {metadata.version('neva-batch')}")
+    shown = subprocess.run([NEVA, "version", "-o", "json"], capture_output=True, check=True)
+    assert json.loads(shown.stdout)["libraries"]["torch"] == metadata.version("torch")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--debug", "status", "/nowhere"], ["status", "/nowhere", "--debug"]]
+)
+def test_debug_shows_where_an_error_comes_from(arguments: list[str]) -> None:
+    done = subprocess.run([NEVA, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr and "facts.py" in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error (InvalidConfig): file:///nowhere/manifest.json does not exist")
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_fault_of_the_program_is_one_line_and_a_code_of_its_own(debug: bool) -> None:
+    code = (
+        "import controller.status.cli as cli, controller.cli\n"
+        "def look(ledger): raise KeyError('half a\\nmanifest')\n"
+        "cli.look = look\n"
+        "controller.cli.main()"
+    )
+    arguments = [*(["--debug"] if debug else []), "status", "/nowhere"]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    if debug:
+        assert (done.returncode, "Traceback" in done.stderr) == (1, True)
+    else:
+        assert done.returncode == 70
+        [line] = done.stderr.splitlines()
+        assert line.startswith("error (InternalError): KeyError: 'half a")
+        assert "--debug" in line
 
 
 def test_status_of_no_run_says_so(tmp_path: Path) -> None:

@@ -2,29 +2,47 @@ from __future__ import annotations
 
 import io
 
+import pytest
 from rich.console import Console
 
-from controller.local.progress import LiveProgress, RateMeter
+from controller.local.progress import LiveProgress
 from controller.reconciler import Progress
+from neva.rate import RateWindow, time_left
 
 
 def test_the_rate_counts_from_the_first_row_not_from_the_start() -> None:
-    meter = RateMeter()
-    meter.update(0.0, 0)
-    meter.update(60.0, 0)  # a minute of loading
-    assert meter.rows_per_s is None
-    assert meter.eta_s(10) is None
-    meter.update(70.0, 20)
-    assert meter.rows_per_s == 2.0
-    assert meter.eta_s(10) == 5.0
+    rates = RateWindow()
+    rates.add(0.0, 0)
+    rates.add(60.0, 0)  # a minute of loading
+    assert rates.rows_per_s is None
+    assert rates.eta_s(10) is None
+    rates.add(70.0, 20)
+    assert rates.rows_per_s == 2.0
+    assert rates.eta_s(10) == (5.0, 5.0)
 
 
 def test_a_resumed_run_does_not_count_rows_of_an_earlier_one() -> None:
-    meter = RateMeter()
-    meter.update(0.0, 50)
-    assert meter.rows_per_s is None
-    meter.update(10.0, 60)
-    assert meter.rows_per_s == 1.0
+    rates = RateWindow()
+    rates.add(0.0, 50)
+    assert rates.rows_per_s is None
+    rates.add(10.0, 60)
+    assert rates.rows_per_s == 1.0
+
+
+def test_a_rate_that_changes_makes_the_estimate_a_range() -> None:
+    rates = RateWindow()
+    for now_s, done in ((0, 0), (10, 10), (20, 20), (30, 80), (40, 140)):
+        rates.add(now_s, done)
+    low_s, high_s = rates.eta_s(600) or (0, 0)
+    assert (low_s, round(high_s)) == (100, 171)
+    assert time_left((low_s, high_s)) == "2 min to 3 min left"
+
+
+@pytest.mark.parametrize(
+    ("eta_s", "words"), [((40, 40.2), "about 40 s left"), ((45, 300), "45 s to 5 min left")]
+)
+def test_the_time_left_is_told_as_a_range(eta_s: tuple[float, float], words: str) -> None:
+    assert time_left(eta_s) == words
 
 
 def test_a_log_gets_plain_lines_and_the_count_never_steps_back() -> None:

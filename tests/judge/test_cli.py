@@ -93,6 +93,15 @@ def test_a_job_is_judged_and_reported(run_folder: Path, endpoint: str) -> None:
     assert "is no language model" in (run_folder / "out/report.html").read_text()
 
 
+def test_the_scores_are_told_to_programs_and_a_pipe_sees_no_bar(
+    run_folder: Path, endpoint: str
+) -> None:
+    result = invoke("judge", "--job", str(job_file(run_folder, endpoint)), "-o", "json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["all"]["scores"] == [100.0, 70.0]
+    assert result.stderr == ""
+
+
 def test_files_can_be_judged_without_a_job(run_folder: Path, endpoint: str) -> None:
     result = invoke(
         "judge",

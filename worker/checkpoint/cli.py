@@ -11,12 +11,12 @@ from typing import Annotated
 
 import typer
 
-from neva.errors import NevaError
 from neva.local_model import LocalModel
 from neva.model_files import fetch_model, find_model
+from neva.say import Format, FormatOption, errors_as_exit_codes, rendered
 from neva.settings import settings
 from neva.spec_model import Model
-from worker.checkpoint.inspection import inspect_model
+from worker.checkpoint.inspection import as_dict, inspect_model
 from worker.checkpoint.to_hf import convert_to_hf
 from worker.checkpoint.to_nemo import NemoPaths, convert_to_nemo
 
@@ -48,10 +48,14 @@ def inspect(
     pipeline_parallel_size: Annotated[
         int, typer.Option(min=1, help="To reckon memory with: that of the largest stage.")
     ] = 1,
+    form: FormatOption = Format.TEXT,
 ) -> None:
     """Say what a model is and what it needs, without loading its weights."""
-    with _errors_to_the_terminal(), _local(model, base_model, vision_encoder) as local:
+    with errors_as_exit_codes(failed=2), _local(model, base_model, vision_encoder) as local:
         found = inspect_model(local, precision.value, pipeline_parallel_size)
+        if form is not Format.TEXT:
+            typer.echo(rendered(as_dict(found, precision.value, pipeline_parallel_size), form))
+            return
         stages = f", PP {pipeline_parallel_size}" if pipeline_parallel_size > 1 else ""
         for name, words in found.facts:
             typer.echo(f"{name:<16}{words}")
@@ -81,7 +85,7 @@ def convert(
     template: Annotated[str, typer.Option(help="To NeMo: data.conv_template.")] = "v1",
 ) -> None:
     """Hugging Face LLaVA to NeMo 1, or back; the direction follows from SOURCE."""
-    with _errors_to_the_terminal(), _local(source, base_model, vision_encoder) as local:
+    with errors_as_exit_codes(failed=2), _local(source, base_model, vision_encoder) as local:
         if local.is_nemo:
             convert_to_hf(local, target)
             typer.echo(f"wrote {target}")
@@ -101,12 +105,3 @@ def _local(uri: str, base: str | None, vision: str | None) -> Iterator[LocalMode
     parts = find_model(wanted)
     with tempfile.TemporaryDirectory(prefix="neva-model-", dir=settings().scratch_dir) as folder:
         yield fetch_model(parts, Path(folder))
-
-
-@contextmanager
-def _errors_to_the_terminal() -> Iterator[None]:
-    try:
-        yield
-    except NevaError as error:
-        typer.echo(f"{error.reason}: {error.message}", err=True)
-        raise typer.Exit(2) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 from neva.local_model import LocalModel
 from neva.model_profile import ModelProfile
@@ -68,6 +69,24 @@ def inspect_model(model: LocalModel, precision: str, num_stages: int = 1) -> Ins
                 n: num_bytes * _kv_values(shape.language, n, stages[0]) for n in _SIZES
             },
         )
+
+
+def as_dict(found: Inspection, precision: str, num_stages: int) -> dict[str, Any]:
+    """For `-o json|yaml`."""
+    return {
+        **{name.replace(", ", "_").replace(" ", "_"): words for name, words in found.facts},
+        "precision": precision,
+        "pipeline_parallel_size": num_stages,
+        "memory": [
+            {
+                "tensor_parallel_size": size,
+                "weight_bytes_per_rank": num_bytes,
+                "awq_weight_bytes_per_rank": found.int4_bytes_per_rank[size],
+                "kv_bytes_per_token": found.kv_bytes_per_token[size],
+            }
+            for size, num_bytes in found.weight_bytes_per_rank.items()
+        ],
+    }
 
 
 def _facts(

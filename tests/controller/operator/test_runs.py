@@ -6,13 +6,13 @@ from pathlib import Path
 
 import redis
 
-from controller.operator.rate import RateWindow
 from controller.operator.runs import LedgerRuns
 from neva import queue
 from neva.conditions import ConditionReason
 from neva.errors import NevaError
 from neva.lease import Lease, Leases
 from neva.ledger import FinishedRow, Ledger, Manifest, ShardRow
+from neva.rate import RateWindow
 from neva.reasons import Reason
 from neva.store import open_store
 from neva.trouble import report_trouble

@@ -13,12 +13,13 @@ from typer.testing import CliRunner
 from controller.status.cli import status_app
 from controller.status.facts import Facts, look
 from controller.status.run_status import SILENT_S, RunPhase, as_dict, run_status
-from controller.status.words import duration, lines
+from controller.status.words import lines
 from controller.summary import FAILED, SUCCEEDED, write_summary
 from neva.errors import ConfigError
 from neva.ledger import Commit, Ledger, layout
 from neva.ledger.control import Beat, Control, Order, this_runner
 from neva.ledger.snapshot import Snapshot
+from neva.rate import duration
 from neva.store import Store, open_store
 from tests.controller.runs import MadeRun
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,24 @@ def test_three_runs_are_two_comparisons(tmp_path: Path, old: str) -> None:
 def test_what_can_not_be_compared_is_exit_code_2(old: str, arguments: list[str]) -> None:
     result = CliRunner().invoke(compare_app, [a.format(old=old) for a in arguments])
     assert result.exit_code == 2
-    assert "error:" in result.output
+    assert "error (InvalidConfig): " in result.output
+
+
+def test_programs_get_the_comparison_and_the_gate_as_json(tmp_path: Path, old: str) -> None:
+    new = judged_run(tmp_path / "new", [score + (1 if n % 4 else 0) for n, score in enumerate(OLD)])
+    result = CliRunner().invoke(compare_app, [old, new, "-o", "json"])
+    [pair] = json.loads(result.output)["comparisons"]
+    assert (pair["baseline"], pair["candidate"]) == ("old", "new")
+    assert pair["rows"][0]["category"] == "all"
+    assert (pair["rows"][0]["wins"], pair["rows"][0]["difference"]["value"]) == (18, 7.5)
+    thresholds = tmp_path / "gate.yaml"
+    thresholds.write_text("checks: [{metric: mean, min: 99}]")
+    arguments = [new, "--config", str(thresholds), "--baseline", old, "-o", "yaml"]
+    result = CliRunner().invoke(gate_app, arguments)
+    found = yaml.safe_load(result.output)
+    assert (result.exit_code, found["decision"]) == (1, "NO-GO")
+    assert found["checks"][0]["decision"] == "NO-GO"
+    assert found["comparison"]["rows"][0]["questions"] == NUM
 
 
 @pytest.mark.parametrize(

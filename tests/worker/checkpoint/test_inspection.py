@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,18 @@ def test_a_compressed_nemo_is_described_whole(nemotron: Origin, tmp_path: Path) 
         "GiB with awq",
     ):
         assert words in done.output
+
+
+def test_programs_get_the_same_facts(llama: Origin, tmp_path: Path) -> None:
+    directory = llama.nemo().write(tmp_path / "n")
+    arguments = [str(directory), "--vision-encoder", str(llama.tower), "-o", "json"]
+    done = runner.invoke(inspect_app, arguments)
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.output)
+    inspection = inspect_model(LocalModel(directory, vision=llama.tower), "bf16")
+    assert found["template"] == dict(inspection.facts)["template"]
+    assert [m["tensor_parallel_size"] for m in found["memory"]] == [1, 2, 4, 8]
+    assert found["memory"][0]["weight_bytes_per_rank"] == inspection.weight_bytes_per_rank[1]
 
 
 def test_what_is_wrong_is_said_in_one_line(llama: Origin, tmp_path: Path) -> None:

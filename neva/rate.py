@@ -50,3 +50,19 @@ class RateWindow:
         if span_s < _MIN_SPAN_S or end_rows <= start_rows:
             return None
         return (end_rows - start_rows) / span_s
+
+
+def time_left(eta_s: tuple[float, float]) -> str:
+    """Words of `RateWindow.eta_s`: about 12 min left; 3 min to 5 min left."""
+    low, high = duration(eta_s[0]), duration(eta_s[1])
+    return f"about {low} left" if low == high else f"{low} to {high} left"
+
+
+def duration(seconds: float) -> str:
+    """Short: 45 s, 12 min, 3 h 20 min."""
+    if seconds < 90:
+        return f"{round(seconds)} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min"
