@@ -55,6 +55,9 @@ _COMMANDS = {
         _LazyCommand("status", "controller.status.cli", "status_app", "Show how far a run is."),
         _LazyCommand("ui", "controller.ui.cli", "ui_app", "Show jobs live in a browser.", "ui"),
         _LazyCommand(
+            "logs", "controller.logs_cli", "logs_app", "Print what a run's workers or pods wrote."
+        ),
+        _LazyCommand(
             "suspend", "controller.orders_cli", "suspend_app", "Stop a run's workers for a while."
         ),
         _LazyCommand("resume", "controller.orders_cli", "resume_app", "Let a run go on."),

@@ -19,6 +19,7 @@ import typer
 from judge.modes import Mode
 from neva.errors import ConfigError
 from neva.say import Format, FormatOption, errors_as_exit_codes, rendered
+from neva.targets import NamespaceOption, TargetArgument, output_of
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -108,7 +109,8 @@ def judge(
 @report_app.command()
 @app.command()
 def report(
-    output_uri: Annotated[str, typer.Argument(help="Output of a run.")],
+    target: TargetArgument,
+    namespace: NamespaceOption = None,
     name: Annotated[str | None, typer.Option(help="Title; the job's name by default.")] = None,
 ) -> None:
     """Write report.html for a run, judged or not."""
@@ -116,7 +118,7 @@ def report(
     from neva.store import open_store
 
     with errors_as_exit_codes():
-        typer.echo(write_report(open_store(output_uri), name))
+        typer.echo(write_report(open_store(output_of(target, namespace)), name))
 
 
 def _comparison(

@@ -21,6 +21,7 @@ from rich.markup import escape
 from controller.exits import EXIT_OK, EXIT_ROWS_FAILED
 from controller.finish import Stages, finish_run
 from controller.local.broker import EmbeddedBroker
+from controller.local.logs import log_file
 from controller.local.presence import Presence, Rival, TakenOver, take_turn
 from controller.local.progress import LiveProgress
 from controller.local.worker_process import LocalWorker
@@ -158,7 +159,7 @@ class Runner:
     def _answer(self, manifest: Manifest, turn: Presence) -> None:
         if len(self._ledger.committed_shards()) == len(manifest.shards):
             return
-        log_path = settings().cache_dir / "runs" / manifest.run_id / "worker.log"
+        log_path = log_file(manifest.run_id)
         log_path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
             broker = None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 import kubernetes
@@ -11,11 +9,11 @@ import urllib3
 from kubernetes.client.exceptions import ApiException
 
 from controller.nightly.night import Json, phase_of
-from controller.operator.api import KUBECONFIG, ApiError, ClientTransport, KubeApi
+from controller.operator.api import ApiError, ClientTransport, KubeApi
 from controller.operator.names import GROUP, PLURAL, VERSION
+from neva.kube import own_namespace
 
 WATCH_S = 60  # a watch that hears nothing is opened anew
-_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 class JobWatch:
@@ -62,14 +60,5 @@ def connect() -> tuple[KubeApi, JobWatch, str]:
     Raises:
         ConfigError: there is no access to a cluster.
     """
-    transport = ClientTransport.from_environment()
-    return KubeApi(transport), JobWatch(transport.client), _own_namespace()
-
-
-def _own_namespace() -> str:
-    if KUBECONFIG in os.environ:
-        _, active = kubernetes.config.list_kube_config_contexts()  # type: ignore[no-untyped-call]
-        return str(active["context"].get("namespace") or "default")
-    if _NAMESPACE_FILE.exists():
-        return _NAMESPACE_FILE.read_text(encoding="utf-8").strip()
-    return "default"
+    transport = ClientTransport.of_user()
+    return KubeApi(transport), JobWatch(transport.client), own_namespace()

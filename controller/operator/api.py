@@ -1,21 +1,10 @@
-"""The Kubernetes API as the operator uses it: plain JSON in and out, few calls, own errors.
-
-Runs on the official client's configuration, authentication and connection pool. Its models are left
-out: they cost a conversion of every object and drop fields that they don't know.
-"""
+"""The Kubernetes API as the operator uses it: few calls on `neva.kube`."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import quote, urlencode
-
-import orjson
-import urllib3
-from kubernetes import client as kubernetes_client
-from kubernetes import config as kubernetes_config
-from kubernetes.client.exceptions import ApiException
 
 from controller.operator.names import (
     DROP_FOLDERS,
@@ -26,83 +15,12 @@ from controller.operator.names import (
     VERSION,
 )
 from neva.drop_folder import DROP_FOLDER_KIND
-from neva.errors import ConfigError, NevaError
+from neva.kube import APPLY, KUBECONFIG, MERGE, ApiError, ClientTransport, Json, Transport
 from neva.spec import KIND
 
-Json = dict[str, Any]
+__all__ = ["KUBECONFIG", "ApiError", "ClientTransport", "Json", "KubeApi", "Transport"]
 
-KUBECONFIG = "KUBECONFIG"
-APPLY = "application/apply-patch+yaml"
-MERGE = "application/merge-patch+json"
-_TIMEOUT_S = (5, 15)
 _PAGE = 500
-
-
-class ApiError(NevaError):
-    """The API server refuses, or can't be reached (status 0)."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message, retryable=status in (0, 409, 429) or status >= 500)
-        self.status = status
-
-
-class Transport(Protocol):
-    """One request. Raises ApiError."""
-
-    def __call__(
-        self, method: str, path: str, body: Json | None, content_type: str | None
-    ) -> Json: ...
-
-
-class ClientTransport:
-    """Requests through the official client."""
-
-    def __init__(self, client: kubernetes_client.ApiClient) -> None:
-        self._client = client
-
-    @property
-    def client(self) -> kubernetes_client.ApiClient:
-        return self._client
-
-    @classmethod
-    def from_environment(cls, *, pool_size: int = 16) -> ClientTransport:
-        """By KUBECONFIG where that is set, else by the pod's service account.
-
-        Raises:
-            ConfigError: there is neither, or it is unusable.
-        """
-        configuration = kubernetes_client.Configuration()
-        load: Any = kubernetes_config.load_incluster_config
-        if KUBECONFIG in os.environ:
-            load = kubernetes_config.load_kube_config
-        try:
-            load(client_configuration=configuration)
-        except kubernetes_config.ConfigException as error:
-            raise ConfigError(f"no access to a cluster: {error}") from error
-        configuration.connection_pool_maxsize = pool_size
-        configuration.retries = urllib3.Retry(total=0)
-        return cls(kubernetes_client.ApiClient(configuration))
-
-    def __call__(self, method: str, path: str, body: Json | None, content_type: str | None) -> Json:
-        headers = {"Accept": "application/json"}
-        if body is not None:
-            headers["Content-Type"] = content_type or "application/json"
-        request = self._client.param_serialize(
-            method, path, header_params=headers, auth_settings=["BearerToken"]
-        )
-        verb, url, sent_headers, _, _ = request
-        try:
-            answer = self._client.call_api(
-                verb, url, sent_headers, body, [], _request_timeout=_TIMEOUT_S
-            )
-            data = answer.read()  # type: ignore[no-untyped-call]
-        except ApiException as error:
-            raise ApiError(int(error.status or 0), _message(error.body, str(error))) from error
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise ApiError(0, f"{method} {path}: {error}") from error
-        if not 200 <= answer.status <= 299:
-            raise ApiError(answer.status, _message(data, answer.reason or ""))
-        return dict(orjson.loads(data)) if data else {}
 
 
 class KubeApi:
@@ -114,10 +32,10 @@ class KubeApi:
     # Custom resources
 
     def get_job(self, namespace: str, name: str) -> Json | None:
-        return self._get(_custom(namespace, name))
+        return self._get(custom_path(namespace, name))
 
     def list_jobs(self, namespace: str | None) -> Iterator[Json]:
-        yield from self._list(_custom(namespace))
+        yield from self._list(custom_path(namespace))
 
     def write_status(self, job: Json, status: Mapping[str, Any]) -> Json:
         """Apply the status, if the job is still at its resource version."""
@@ -133,7 +51,7 @@ class KubeApi:
             },
             "status": status,
         }
-        path = f"{_custom(metadata['namespace'], metadata['name'])}/status?{_APPLY_QUERY}"
+        path = f"{custom_path(metadata['namespace'], metadata['name'])}/status?{_APPLY_QUERY}"
         return self._call("PATCH", path, body, APPLY)
 
     def set_finalizers(self, job: Json, finalizers: list[str]) -> Json:
@@ -146,21 +64,21 @@ class KubeApi:
                 "finalizers": finalizers,
             }
         }
-        path = f"{_custom(metadata['namespace'], metadata['name'])}?{_PATCH_QUERY}"
+        path = f"{custom_path(metadata['namespace'], metadata['name'])}?{_PATCH_QUERY}"
         return self._call("PATCH", path, body, MERGE)
 
     def delete_job(self, job: Json) -> None:
         metadata = job["metadata"]
-        self._delete(_custom(metadata["namespace"], metadata["name"]), metadata["uid"])
+        self._delete(custom_path(metadata["namespace"], metadata["name"]), metadata["uid"])
 
     # Drop folders
 
     def create_job(self, body: Json) -> Json:
         """Make a job. ApiError 409: there is one of this name."""
-        return self._call("POST", _custom(body["metadata"]["namespace"]), body, None)
+        return self._call("POST", custom_path(body["metadata"]["namespace"]), body, None)
 
     def list_jobs_labelled(self, namespace: str, selector: str) -> Iterator[Json]:
-        yield from self._list(_custom(namespace), labelSelector=selector)
+        yield from self._list(custom_path(namespace), labelSelector=selector)
 
     def list_drop_folders(self, namespace: str | None) -> Iterator[Json]:
         yield from self._list(_path(f"/apis/{GROUP}/{VERSION}", namespace, DROP_FOLDERS))
@@ -169,7 +87,7 @@ class KubeApi:
         """Set annotations, if it is still the same job."""
         metadata = job["metadata"]
         body = {"metadata": {"uid": metadata["uid"], "annotations": dict(annotations)}}
-        path = f"{_custom(metadata['namespace'], metadata['name'])}?{_PATCH_QUERY}"
+        path = f"{custom_path(metadata['namespace'], metadata['name'])}?{_PATCH_QUERY}"
         return self._call("PATCH", path, body, MERGE)
 
     def write_folder_status(self, folder: Json, status: Mapping[str, Any]) -> Json:
@@ -198,7 +116,7 @@ class KubeApi:
             "status": {"conditions": [dict(condition)]},
         }
         query = urlencode({"fieldManager": NIGHTLY_FIELD_MANAGER, "force": "true"})
-        path = f"{_custom(names['namespace'], names['name'])}/status?{query}"
+        path = f"{custom_path(names['namespace'], names['name'])}/status?{query}"
         return self._call("PATCH", path, body, APPLY)
 
     # Children
@@ -300,12 +218,5 @@ def _path(base: str, namespace: str | None, plural: str, name: str | None = None
     return "/".join(parts)
 
 
-def _custom(namespace: str | None, name: str | None = None) -> str:
+def custom_path(namespace: str | None, name: str | None = None) -> str:
     return _path(f"/apis/{GROUP}/{VERSION}", namespace, PLURAL, name)
-
-
-def _message(body: object, otherwise: str) -> str:
-    try:
-        return str(orjson.loads(body)["message"])  # type: ignore[arg-type]
-    except (orjson.JSONDecodeError, TypeError, KeyError):
-        return otherwise

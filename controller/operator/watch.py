@@ -15,7 +15,6 @@ from typing import Any
 
 import kopf
 
-from controller.operator.api import KUBECONFIG
 from controller.operator.names import (
     DROP_FOLDERS,
     GROUP,
@@ -26,6 +25,7 @@ from controller.operator.names import (
     VERSION,
 )
 from controller.operator.world import World
+from neva.kube import KUBECONFIG
 
 Put = Callable[..., None]
 

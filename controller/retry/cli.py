@@ -12,16 +12,27 @@ from rich.console import Console
 from controller.exits import EXIT_OK
 from controller.local.cli import run_job
 from controller.retry.plan import begin, next_retry
-from neva.job_file import load_job
+from neva.job_file import load_job, parse_job
 from neva.say import Format, errors_as_exit_codes, rendered
 from neva.spec import VideoNevaJob
+from neva.targets import (
+    JobOnCluster,
+    NamespaceOption,
+    TargetArgument,
+    output_uri,
+    parse_target,
+    read_job,
+)
 
 retry_app = typer.Typer(add_completion=False)
+
+_METADATA = ("name", "namespace", "labels")
 
 
 @retry_app.command()
 def retry(
-    output: Annotated[str, typer.Argument(help="The finished run's output.uri, or its folder.")],
+    target: TargetArgument,
+    namespace: NamespaceOption = None,
     job_file: Annotated[
         Path | None,
         typer.Option("--job", help="Job file whose workers, failure and judge hold instead."),
@@ -33,38 +44,60 @@ def retry(
         Format, typer.Option("-o", "--output-format", help="How --dry-run prints the job.")
     ] = Format.YAML,
 ) -> None:
-    """Ask the failed rows of the finished run under OUTPUT again, alone, on this machine.
+    """Ask the failed rows of a finished run again, alone: here, or of vnj/NAME by a job beside it.
 
     The run itself is left as it is: the retry writes all answers, kept ones and new ones, to
-    OUTPUT/retries/1/, the next one what is still failed to OUTPUT/retries/2/. One that was
-    interrupted goes on. Exit codes as of `neva run`; 0 when no row failed.
+    OUT/retries/1/, the next one what is still failed to OUT/retries/2/. One that was interrupted
+    goes on. Exit codes as of `neva run`; 0 when no row failed, or the job is made.
     """
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     with errors_as_exit_codes():
-        found = next_retry(output, load_job(job_file) if job_file else None)
+        place = parse_target(target, namespace)
+        output, settings_of = _run_of(place)
+        found = next_retry(output, load_job(job_file) if job_file else settings_of)
         if found.num_failed == 0:
             console.print("no row failed; nothing is to be retried")
             raise typer.Exit(EXIT_OK)
         if dry_run:
-            typer.echo(_shown(found.job, form))
+            typer.echo(rendered(_as_dict(found.job), form))
             raise typer.Exit(EXIT_OK)
         job = found.job if found.begun else begin(output, found)
+        if isinstance(place, JobOnCluster):
+            _create(place, job)
     what = "goes on with" if found.begun else "asks"
     console.print(
         f"retry {found.number} {what} {found.num_failed} failed rows: {job.spec.output.uri}",
         markup=False,
     )
+    if isinstance(place, JobOnCluster):
+        raise typer.Exit(EXIT_OK)
     with tempfile.TemporaryDirectory(prefix="neva-retry-") as folder:
         path = Path(folder) / "job.yaml"
-        path.write_text(_shown(job, Format.YAML), encoding="utf-8")
+        path.write_text(rendered(_as_dict(job), Format.YAML), encoding="utf-8")
         code = run_job(path)
     raise typer.Exit(code)
 
 
-def _shown(job: VideoNevaJob, form: Format) -> str:
+def _run_of(place: JobOnCluster | str) -> tuple[str, VideoNevaJob | None]:
+    """Where the run is, and of a cluster's job the settings: a ledger has no pod template."""
+    if isinstance(place, str):
+        return place, None
+    body = read_job(place)
+    metadata = {key: body["metadata"][key] for key in _METADATA if key in body["metadata"]}
+    data = {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": metadata}
+    return output_uri(body), parse_job({**data, "spec": body["spec"]}, place.words)
+
+
+def _create(place: JobOnCluster, job: VideoNevaJob) -> None:
+    from controller.cluster.jobs import UsersCluster
+
+    UsersCluster(place.namespace).create(_as_dict(job))
+
+
+def _as_dict(job: VideoNevaJob) -> dict[str, Any]:
+    """The job as a file holds it."""
     data: dict[str, Any] = job.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     inference = data["spec"].get("inference", {})
     if "insert_media_token" in inference and inference["insert_media_token"] is None:
         inference["insert_media_token"] = "null"  # kubectl drops a bare one
-    data = {"apiVersion": job.api_version, "kind": job.kind, **data}
-    return rendered(data, form)
+    return {"apiVersion": job.api_version, "kind": job.kind, **data}

@@ -2,51 +2,109 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
-import orjson
 import typer
-from rich.console import Console
-from rich.live import Live
-from rich.text import Text
 
 from controller.exits import EXIT_ERROR
 from controller.status.facts import look
-from controller.status.run_status import RunStatus, as_dict, run_status
+from controller.status.run_status import as_dict, run_status
+from controller.status.shown import Look, Shown, watch
 from controller.status.words import headline, lines
+from neva.errors import ConfigError
 from neva.ledger import Ledger
-from neva.say import Format, FormatOption, errors_as_exit_codes, rendered
-from neva.store import StoreUnavailable, open_store
+from neva.say import Format, FormatOption, errors_as_exit_codes
+from neva.store import open_store
+from neva.targets import JobOnCluster, NamespaceOption, import_kube, parse_target
 
 status_app = typer.Typer(add_completion=False)
-
-_LINE_INTERVAL_S = 10.0  # of -w where nobody watches a terminal
 
 
 @status_app.command()
 def status(
-    output: Annotated[str, typer.Argument(help="The run's output.uri, or its folder.")],
+    target: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="OUT",
+            help="The run's output.uri or its folder, or vnj/NAME: a job on the cluster. "
+            "Without it: the cluster's jobs.",
+        ),
+    ] = None,
+    namespace: NamespaceOption = None,
+    everywhere: Annotated[
+        bool, typer.Option("-A", "--all-namespaces", help="Jobs of every namespace.")
+    ] = False,
     form: FormatOption = Format.TEXT,
-    watch: Annotated[bool, typer.Option("-w", "--watch", help="Until the run ends.")] = False,
+    watching: Annotated[bool, typer.Option("-w", "--watch", help="Until it ends.")] = False,
     interval_s: Annotated[
         float, typer.Option("--interval", min=0.1, help="Seconds between two looks of --watch.")
     ] = 2.0,
 ) -> None:
-    """Show how far the run under OUTPUT is, from its ledger alone.
+    """Show how far a run is, from its ledger alone, or a job on a cluster, or all of them.
 
-    Exit codes: 0 shown; 1 the store can't be had, or there is no run.
+    Exit codes: 0 shown; 1 the store or the cluster can't be had, or there is no such run.
     """
     with errors_as_exit_codes(wrong=EXIT_ERROR), _ctrl_c_as_exit():
-        ledger = Ledger(open_store(output))
-        if not watch:
-            typer.echo(_shown(run_status(look(ledger)), form))
-        elif form is Format.TEXT and Console().is_terminal:
-            _watch_live(ledger, interval_s)
+        see = _looker(target, namespace, everywhere)
+        if watching:
+            watch(see, interval_s, form)
         else:
-            _watch_lines(ledger, interval_s, form)
+            typer.echo(see().text(form))
+
+
+def _looker(target: str | None, namespace: str | None, everywhere: bool) -> Look:
+    if target is None:
+        return _jobs_looker(namespace, everywhere)
+    if everywhere:
+        raise ConfigError("--all-namespaces lists jobs: leave OUT out")
+    found = parse_target(target, namespace)
+    if isinstance(found, JobOnCluster):
+        return _job_looker(found)
+    ledger = Ledger(open_store(found))
+    return lambda: _run_shown(ledger)
+
+
+def _run_shown(ledger: Ledger) -> Shown:
+    seen = run_status(look(ledger))
+    return Shown(
+        headline(seen),
+        tuple(lines(seen)),
+        as_dict(seen),
+        seen.phase.is_final,
+        seen.facts.num_done,
+        seen.num_rows,
+    )
+
+
+def _job_looker(job: JobOnCluster) -> Look:
+    import_kube()
+    from controller.cluster.jobs import UsersCluster
+    from controller.cluster.show import job_shown
+
+    cluster = UsersCluster(job.namespace)
+    return lambda: job_shown(cluster.job(job))
+
+
+def _jobs_looker(namespace: str | None, everywhere: bool) -> Look:
+    import_kube()
+    from controller.cluster.jobs import UsersCluster
+    from controller.cluster.show import table_shown
+
+    try:
+        cluster = UsersCluster(namespace)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{error.message}; a run on this machine is shown by its folder: neva status OUT"
+        ) from error
+
+    def see() -> Shown:
+        table = cluster.table(everywhere=everywhere)
+        jobs = cluster.jobs(everywhere=everywhere)
+        return table_shown(table, jobs, "" if everywhere else cluster.namespace)
+
+    return see
 
 
 @contextmanager
@@ -56,45 +114,3 @@ def _ctrl_c_as_exit() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
-
-
-def _shown(status: RunStatus, form: Format) -> str:
-    return "\n".join(lines(status)) if form is Format.TEXT else rendered(as_dict(status), form)
-
-
-def _statuses(ledger: Ledger, interval_s: float) -> Iterator[RunStatus]:
-    """Looks until the run ends; a store that is away is waited for once it was there."""
-    seen = run_status(look(ledger))
-    yield seen
-    while not seen.phase.is_final:
-        time.sleep(interval_s)
-        try:
-            seen = run_status(look(ledger))
-        except StoreUnavailable:
-            continue
-        yield seen
-
-
-def _watch_live(ledger: Ledger, interval_s: float) -> None:
-    with Live(console=Console(highlight=False), auto_refresh=False) as live:
-        for seen in _statuses(ledger, interval_s):
-            live.update(Text("\n".join(lines(seen))), refresh=True)
-
-
-def _watch_lines(ledger: Ledger, interval_s: float, form: Format) -> None:
-    """Quiet: what changed, now and then; the end in full."""
-    said, next_s = "", 0.0
-    for seen in _statuses(ledger, interval_s):
-        words = headline(seen) if form is Format.TEXT else _one_line(seen, form)
-        if seen.phase.is_final:
-            typer.echo(_shown(seen, form) if form is Format.TEXT else words)
-        elif words != said and time.monotonic() >= next_s:
-            typer.echo(words)
-            said, next_s = words, time.monotonic() + _LINE_INTERVAL_S
-
-
-def _one_line(status: RunStatus, form: Format) -> str:
-    """One JSON line, or one YAML document."""
-    if form is Format.JSON:
-        return orjson.dumps(as_dict(status)).decode()
-    return f"---\n{_shown(status, form)}"

@@ -17,6 +17,7 @@ from neva.errors import ConfigError
 from neva.gate import Decision
 from neva.say import Format, FormatOption, errors_as_exit_codes, rendered
 from neva.store import open_store
+from neva.targets import NamespaceOption, TargetArgument, output_of
 
 EXIT_CODES = {Decision.GO: 0, Decision.NO_GO: 1, Decision.INCONCLUSIVE: 2}
 
@@ -31,8 +32,12 @@ _Markdown = Annotated[
 @compare_app.command()
 def compare(
     runs: Annotated[
-        list[str], typer.Argument(help="Outputs of judged runs; the first is the baseline.")
+        list[str],
+        typer.Argument(
+            metavar="OUT OUT…", help="Judged runs, or vnj/NAME of jobs; the first is the baseline."
+        ),
     ],
+    namespace: NamespaceOption = None,
     markdown: _Markdown = None,
     form: FormatOption = Format.TEXT,
 ) -> None:
@@ -43,7 +48,7 @@ def compare(
     with errors_as_exit_codes():
         if len(runs) < 2:
             raise ConfigError("compare needs two runs or more")
-        baseline, *others = _read(runs)
+        baseline, *others = _read(runs, namespace)
         pairs = [pair_up(baseline, other) for other in others]
     text = "\n".join(map(comparison_markdown, pairs))
     _say(text, markdown, form, {"comparisons": [as_dict(pair) for pair in pairs]})
@@ -51,9 +56,12 @@ def compare(
 
 @gate_app.command()
 def gate(
-    run: Annotated[str, typer.Argument(help="Output of the judged run.")],
+    run: TargetArgument,
     config: Annotated[Path, typer.Option(help="Thresholds, YAML.")],
-    baseline: Annotated[str | None, typer.Option(help="Output of the run to compare with.")] = None,
+    baseline: Annotated[
+        str | None, typer.Option(metavar="OUT", help="The run to compare with.")
+    ] = None,
+    namespace: NamespaceOption = None,
     markdown: _Markdown = None,
     form: FormatOption = Format.TEXT,
 ) -> None:
@@ -65,7 +73,7 @@ def gate(
     unusable = EXIT_CODES[Decision.INCONCLUSIVE]
     with errors_as_exit_codes(wrong=unusable, failed=unusable):
         thresholds = parse_gate(_bytes(config), str(config))
-        runs = _read([run] if baseline is None else [run, baseline])
+        runs = _read([run] if baseline is None else [run, baseline], namespace)
         pair = None if baseline is None else pair_up(runs[1], runs[0])
         decision, checked = check_all(thresholds, runs[0], pair)
     text = gate_markdown(decision, checked)
@@ -84,7 +92,8 @@ def _bytes(path: Path) -> bytes:
         raise ConfigError(f"{path} can't be read: {error.strerror}") from error
 
 
-def _read(uris: Sequence[str]) -> list[JudgedRun]:
+def _read(targets: Sequence[str], namespace: str | None) -> list[JudgedRun]:
+    uris = [output_of(target, namespace) for target in targets]
     return [read_run(open_store(uri), name) for uri, name in zip(uris, _names(uris), strict=True)]
 
 

@@ -103,6 +103,8 @@ class HttpApi:
             return _json(document)
         if request.verb == "watch":
             return await self._watch(http, target)
+        if target.subresource == "log":
+            return await self._log(http, target)
         if request.verb in ("get", "list"):
             return self._read(http, target)
         raw = await http.read()
@@ -117,8 +119,6 @@ class HttpApi:
         kind = target.kind
         if target.name is None:
             return self._list(http, target)
-        if target.subresource == "log":
-            return self._log(http, target)
         obj = _as_asked(kind, self._api.get(kind, target.key))
         if _wants_table(http):
             return _json(table(kind, [obj], obj["metadata"]["resourceVersion"]))
@@ -144,17 +144,36 @@ class HttpApi:
         objects = self._api.store.all(target.kind.storage_name, target.namespace)
         return [obj for obj in objects if matches(obj)]
 
-    def _log(self, http: web.Request, target: Target) -> web.Response:
+    async def _log(self, http: web.Request, target: Target) -> web.StreamResponse:
         pod = self._api.get(target.kind, target.key)
         container = http.query.get("container") or pod["spec"]["containers"][0]["name"]
         file_name = f"{target.namespace}_{target.name}_{container}.log"
         if self._log_folder is None or not (self._log_folder / file_name).exists():
             message = f'container "{container}" in pod "{target.name}" is waiting to start'
             raise bad_request(message)
-        lines = (self._log_folder / file_name).read_bytes().splitlines(keepends=True)
+        path = self._log_folder / file_name
+        if http.query.get("follow") == "true":
+            return await self._follow_log(http, target, path)
+        lines = path.read_bytes().splitlines(keepends=True)
         tail = int(http.query.get("tailLines", len(lines)))
         body = b"".join(lines[-tail:] if tail else [])
         return web.Response(body=body, content_type="text/plain")
+
+    async def _follow_log(
+        self, http: web.Request, target: Target, path: Path
+    ) -> web.StreamResponse:
+        """What is written, until the pod has ended or is gone."""
+        response = web.StreamResponse(headers={"Content-Type": "text/plain"})
+        await response.prepare(http)
+        with path.open("rb") as file:
+            while True:
+                pod = self._api.store.get(target.key)
+                ended = pod is None or pod["status"].get("phase") in ("Succeeded", "Failed")
+                if data := file.read():
+                    await response.write(data)
+                if ended:
+                    return response
+                await asyncio.sleep(0.05)
 
     async def _watch(self, http: web.Request, target: Target) -> web.StreamResponse:
         store, kind, query = self._api.store, target.kind, http.query
@@ -225,7 +244,9 @@ class HttpApi:
             force=http.query.get("force") == "true",
         )
         if kind.plural == "selfsubjectaccessreviews":
-            return {**body, "status": {"allowed": True}}, 201
+            asked = body["spec"]["resourceAttributes"]
+            allowed = (asked["verb"], asked["resource"]) not in self._requests.denied
+            return {**body, "status": {"allowed": allowed}}, 201
         if verb == "deletecollection":
             for obj in self._selected(http, target):
                 key = Key(kind.storage_name, namespace, obj["metadata"]["name"])
@@ -284,6 +305,7 @@ def _describe(http: web.Request, path: str, target: Target | None) -> Request:
     request = Request(
         verb=http.method.lower(),
         path=f"/{path}",
+        query=dict(http.query),
         user=token or "anonymous",
         user_agent=http.headers.get("User-Agent", ""),
         content_type=http.content_type,

@@ -31,6 +31,7 @@ class Request:
     content_type: str = ""
     at_s: float = 0.0
     status: int = 0
+    query: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_write(self) -> bool:
@@ -66,9 +67,14 @@ class Fault:
 
 
 class RequestLog:
-    """All requests in the order of their arrival, and the faults to come."""
+    """All requests in the order of their arrival, and the faults to come.
+
+    Attributes:
+        denied: (verb, resource): what a SelfSubjectAccessReview says may not be done.
+    """
 
     def __init__(self) -> None:
+        self.denied: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
         self._requests: list[Request] = []
         self._faults: list[Fault] = []

@@ -1,0 +1,1 @@
+"""Jobs on a cluster as the commands for people reach them: with the user's own rights."""
