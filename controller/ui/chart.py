@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from controller.status.words import duration
 from controller.ui.timeline import Throughput
+from neva.rate import duration
 
 WIDTH, HEIGHT = 600.0, 100.0  # the picture is stretched to its place
 _GAP = 0.18  # of a bar's place

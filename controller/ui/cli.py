@@ -9,14 +9,12 @@ from typing import Annotated
 
 import typer
 import uvicorn
-from rich.console import Console
 
-from controller.exits import EXIT_ERROR, EXIT_INVALID
-from controller.say import tell_error
 from controller.ui.app import make_app
 from controller.ui.local import LocalRuns
 from controller.ui.source import Source
 from neva.errors import ConfigError, NevaError
+from neva.say import errors_as_exit_codes
 
 ui_app = typer.Typer(add_completion=False)
 
@@ -58,30 +56,26 @@ def ui(
     It only reads, and asks nobody for a password: whoever reaches it sees everything it shows.
     Exit codes: 0 told to stop; 1 the port or the cluster can't be had; 2 wrong arguments.
     """
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
-    try:
-        source = _source(outputs or [], namespace or [], all_namespaces)
-        hosts = allow_host or (["localhost", host] if _is_loopback(host) else ["*"])
-        app = make_app(source, interval_s, hosts)
-        with _listening(host, port) as listener:
-            where = f"[{host}]" if ":" in host else host
-            # To the standard output: programs that start it want to know, too.
-            typer.echo(f"http://{where}:{listener.getsockname()[1]}/")
-            config = uvicorn.Config(
-                app,
-                log_level="warning",
-                access_log=False,
-                server_header=False,
-                lifespan="off",
-                timeout_graceful_shutdown=_STOP_WITHIN_S,
-            )
-            uvicorn.Server(config).run(sockets=[listener])
-    except ConfigError as error:
-        raise typer.Exit(tell_error(console, error, EXIT_INVALID)) from error
-    except NevaError as error:
-        raise typer.Exit(tell_error(console, error, EXIT_ERROR)) from error
-    except KeyboardInterrupt:
-        raise typer.Exit(0) from None
+    with errors_as_exit_codes():
+        try:
+            source = _source(outputs or [], namespace or [], all_namespaces)
+            hosts = allow_host or (["localhost", host] if _is_loopback(host) else ["*"])
+            app = make_app(source, interval_s, hosts)
+            with _listening(host, port) as listener:
+                where = f"[{host}]" if ":" in host else host
+                # To the standard output: programs that start it want to know, too.
+                typer.echo(f"http://{where}:{listener.getsockname()[1]}/")
+                config = uvicorn.Config(
+                    app,
+                    log_level="warning",
+                    access_log=False,
+                    server_header=False,
+                    lifespan="off",
+                    timeout_graceful_shutdown=_STOP_WITHIN_S,
+                )
+                uvicorn.Server(config).run(sockets=[listener])
+        except KeyboardInterrupt:
+            raise typer.Exit(0) from None
 
 
 def _source(outputs: Sequence[str], namespaces: Sequence[str], everywhere: bool) -> Source:

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from controller.status.run_status import RunPhase, RunStatus
-from controller.status.words import duration, sign_of_life
+from controller.status.words import sign_of_life
 from controller.ui.chart import Chart, chart
 from controller.ui.reader import Answered, RunSeen
 from controller.ui.timeline import throughput
 from neva.answer_record import answer_of, media_of, question_of
 from neva.conditions import Phase
 from neva.pages import visible
+from neva.rate import duration
 from neva.timings import timings_words
 
 StageState = Literal["done", "now", "waits", "held", "next", "bad"]
