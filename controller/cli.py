@@ -52,6 +52,13 @@ _COMMANDS = {
     command.name: command
     for command in (
         _LazyCommand("run", "controller.local.cli", "run_app", "Run a job file on this machine."),
+        _LazyCommand(
+            "evaluate",
+            "controller.evaluate.cli",
+            "evaluate_app",
+            "NeMo's neva_evaluation.py, by its own command line.",
+        ),
+        _LazyCommand("submit", "controller.submit.cli", "submit_app", "Apply a job to a cluster."),
         _LazyCommand("status", "controller.status.cli", "status_app", "Show how far a run is."),
         _LazyCommand("ui", "controller.ui.cli", "ui_app", "Show jobs live in a browser.", "ui"),
         _LazyCommand(

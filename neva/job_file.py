@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import difflib
 import hashlib
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from neva.errors import ConfigError
 from neva.spec import Inference, JobSpec, VideoNevaJob
+from neva.spec_base import REMOTE_URI_PATTERN
 
 _UNION_MEMBERS = ("bool", "constrained-float")
 _URI_FIELDS = (
@@ -54,6 +57,11 @@ def load_job(path: Path) -> VideoNevaJob:
     Raises:
         JobFileError: with all problems.
     """
+    return parse_job(with_absolute_paths(read_job_data(path), path.absolute().parent), str(path))
+
+
+def read_job_data(path: Path) -> dict[str, Any]:
+    """A job file as its author wrote it, not validated. Raises JobFileError."""
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -62,7 +70,7 @@ def load_job(path: Path) -> VideoNevaJob:
         raise JobFileError(str(path), [f"no YAML: {' '.join(str(error).split())}"]) from error
     if not isinstance(data, dict):
         raise JobFileError(str(path), ["no job: expected a mapping with apiVersion, kind, …"])
-    return parse_job(_with_absolute_paths(data, path.absolute().parent), str(path))
+    return data
 
 
 def parse_job(data: dict[str, Any], source: str) -> VideoNevaJob:
@@ -96,7 +104,9 @@ def answer_digest(spec: JobSpec) -> str:
     return hashlib.sha256(orjson.dumps(part, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def _with_absolute_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+def with_absolute_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The job with its relative local paths taken from `folder`; URIs and the rest as they are."""
+
     def absolute(value: Any) -> Any:
         if isinstance(value, list):
             return [absolute(item) for item in value]
@@ -109,14 +119,33 @@ def _with_absolute_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     if not isinstance(spec, dict):
         return data
     spec = copy.deepcopy(spec)
+    for _, block, field in _uri_places(spec):
+        block[field] = absolute(block[field])
+    return {**data, "spec": spec}
+
+
+def local_paths(data: dict[str, Any]) -> list[tuple[str, str]]:
+    """(path in the job, value) of each URI field of a valid job that only this machine can read."""
+    found: list[tuple[str, str]] = []
+    for path, block, field in _uri_places(data["spec"]):
+        uris = block[field] if isinstance(block[field], list) else [block[field]]
+        found += [(f"spec.{path}", uri) for uri in uris if uri and not _is_remote(uri)]
+    return found
+
+
+def _is_remote(uri: str) -> bool:
+    return re.match(REMOTE_URI_PATTERN, uri) is not None
+
+
+def _uri_places(spec: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """Each URI field that is there: its path, the block it is in, its name."""
     for path in _URI_FIELDS:
         *blocks, field = path.split(".")
         block: Any = spec
         for key in blocks:
             block = block.get(key) if isinstance(block, dict) else None
         if isinstance(block, dict) and field in block:
-            block[field] = absolute(block[field])
-    return {**data, "spec": spec}
+            yield path, block, field
 
 
 def _problem(item: dict[str, Any]) -> str:

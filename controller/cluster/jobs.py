@@ -1,4 +1,4 @@
-"""A user's hands on the jobs of a cluster: read, list, suspend, create."""
+"""A user's hands on the jobs of a cluster: read, list, suspend, create, apply."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 from controller.operator.api import ClientTransport, KubeApi, custom_path
 from neva.errors import ConfigError
-from neva.kube import MERGE, ApiError, Json, own_namespace
+from neva.kube import APPLY, MERGE, ApiError, Json, own_namespace
 from neva.targets import JobOnCluster, find_job
 
 USER_FIELD_MANAGER = "neva"
@@ -30,6 +30,10 @@ class UsersCluster:
     def job(self, job: JobOnCluster) -> Json:
         """Raises ConfigError when there is none."""
         return find_job(self.transport, job, job.namespace or self.namespace)
+
+    def find(self, namespace: str, name: str) -> Json | None:
+        """The job; None when there is none."""
+        return self.api.get_job(namespace, name)
 
     def table(self, *, everywhere: bool) -> Json:
         """kubectl's columns of the jobs in this namespace, or in all."""
@@ -62,3 +66,14 @@ class UsersCluster:
                 f"there is a job {metadata['name']} in the namespace {metadata['namespace']} "
                 "already; delete it, or give this one another name"
             ) from error
+
+    def apply(self, body: Json, *, force: bool) -> Json:
+        """Server-side apply of a job that has a namespace; returns it as it is now.
+
+        Args:
+            force: fields that another manager has set are taken over; without it ApiError 409.
+        """
+        metadata = body["metadata"]
+        query = {"fieldManager": USER_FIELD_MANAGER, **({"force": "true"} if force else {})}
+        path = f"{custom_path(metadata['namespace'], metadata['name'])}?{urlencode(query)}"
+        return self.transport("PATCH", path, body, APPLY)

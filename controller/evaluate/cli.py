@@ -1,0 +1,94 @@
+"""The command `evaluate`: NeMo's neva_evaluation.py by its own command line."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+
+from controller.evaluate.answers import show_answers, write_answers
+from controller.evaluate.config import DEFAULT_NAME, DEFAULT_PATH, ReadConfig, read_config
+from controller.evaluate.devices import count_gpus, runs_on_cpu
+from controller.evaluate.places import answers_file, named_tower, run_folder, stem_of
+from controller.evaluate.to_job import Asked, asked_by, job_name
+from controller.exits import EXIT_OK, EXIT_ROWS_FAILED
+from controller.local.cli import run_job
+from controller.summary import read_summary
+from neva.job_file import parse_job, with_absolute_paths
+from neva.say import errors_as_exit_codes
+from neva.spec import VideoNevaJob
+from neva.store import Store, open_store
+
+evaluate_app = typer.Typer(add_completion=False)
+
+ConfigPath = Annotated[
+    str, typer.Option("--config-path", "-cp", help="Folder of the configuration.")
+]
+ConfigName = Annotated[str, typer.Option("--config-name", "-cn", help="Its file there.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE…", help="Hydra's overrides, +KEY=VALUE and ~KEY, too."),
+]
+
+
+@evaluate_app.command()
+def evaluate(
+    overrides: Overrides = None,
+    config_path: ConfigPath = DEFAULT_PATH,
+    config_name: ConfigName = DEFAULT_NAME,
+) -> None:
+    """Answer a prompt file on this machine, as NeMo's neva_evaluation.py by its own command line.
+
+    neva evaluate --config-path=conf --config-name=neva_inference.yaml neva_model_file=PATH
+    prompt_file=PATH inference.media_base_path=PATH output_file=PATH trainer.accelerator=cpu
+
+    conf/neva_inference.yaml says what each key means. Answers go to output_file and, one by one,
+    to stdout. Exit codes as `neva run`.
+    """
+    with errors_as_exit_codes():
+        raise typer.Exit(_evaluate(read_config(config_path, config_name, overrides or [])))
+
+
+def _evaluate(config: ReadConfig) -> int:
+    asked = asked_by(config.data, str(config.file))
+    for note in (*config.notes, *asked.notes):
+        typer.echo(note, err=True)
+    file = answers_file(asked.output_file)
+    on_cpu = runs_on_cpu(asked.devices, count_gpus)
+    job = _with_run_folder(asked, file, on_cpu, str(config.file))
+    with tempfile.TemporaryDirectory(prefix="neva-evaluate-") as folder:
+        path = Path(folder) / "job.yaml"
+        data = job.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        path.write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
+        code = run_job(path)
+    run = open_store(job.spec.output.uri)
+    if code not in (EXIT_OK, EXIT_ROWS_FAILED) or read_summary(run) is None:
+        typer.echo(f"{file} was not written", err=True)
+        return code
+    _tell_answers(run, file, job)
+    return code
+
+
+def _with_run_folder(asked: Asked, file: str, on_cpu: bool, source: str) -> VideoNevaJob:
+    """The job with all that is found out on this machine. Raises ConfigError."""
+
+    def job_with(output_uri: str) -> VideoNevaJob:
+        data = asked.job(job_name(stem_of(file)), output_uri, on_cpu=on_cpu)
+        return parse_job(with_absolute_paths(data, Path.cwd()), source)
+
+    tower = named_tower(job_with(file).spec.model)
+    if tower is not None:
+        typer.echo(f"vision_encoder={tower}, as the checkpoint names it", err=True)
+        asked.spec["model"]["visionEncoder"] = tower
+    return job_with(run_folder(file, job_with(file).spec))
+
+
+def _tell_answers(run: Store, file: str, job: VideoNevaJob) -> None:
+    output_format = job.spec.model.compat.output_format
+    num_answers = write_answers(run, file)
+    show_answers(run, output_format, num_answers, sys.stdout)
+    typer.echo(f"{num_answers} answers: {file} ({output_format})", err=True)
