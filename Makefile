@@ -11,7 +11,8 @@ INSTALLED := $(VENV)/.installed
 MINISTACK := .venv-ministack/bin/ministack
 SMOLLM2 := $(VENV)/.smollm2
 
-.PHONY: setup docs reference simulate chaos crds chart-readme test-images demo accuracy bench-engine bench-operator \
+.PHONY: setup docs reference simulate simulate-costs chaos crds chart-readme test-images demo \
+	accuracy bench-engine bench-operator \
 	bench-scale bench-judge check-intervals test mutants test-stores test-operator test-cluster \
 	test-slow test-report test-judge-model lint types layers pytest test-smollm2 format clean
 
@@ -91,6 +92,14 @@ chaos: $(INSTALLED)
 # NEVA_BENCH_ROWS takes fewer.
 bench-scale: $(INSTALLED)
 	@OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m benchmarks.bench_scale
+
+# One to a thousand workers, simulated: the tables of docs/scale.md.
+simulate: $(INSTALLED)
+	@$(BIN)/python -m benchmarks.simulate
+
+# What the simulation calculates with, counted and timed on real small runs; minutes.
+simulate-costs: $(INSTALLED)
+	@OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m benchmarks.simulation.measure
 
 test: lint types layers pytest
 

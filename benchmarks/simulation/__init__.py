@@ -1,0 +1,1 @@
+"""A discrete-event simulation of runs with up to thousands of workers: docs/scale.md."""
