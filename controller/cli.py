@@ -45,7 +45,24 @@ class _LazyCommand(TyperCommand):
                 err=True,
             )
             raise typer.Exit(1) from error
+        if self.name not in _OF_PODS:
+            _log_to_stderr()
         return typer.main.get_command(getattr(module, self._app))
+
+
+def _log_to_stderr() -> None:
+    """What people's commands print is theirs alone: a log line in it would break a program."""
+    if "structlog" not in sys.modules:
+        return
+    import logging
+
+    import structlog
+
+    level = logging.DEBUG if is_debugging() else logging.WARNING
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+    )
 
 
 _COMMANDS = {
@@ -95,6 +112,12 @@ _COMMANDS = {
             "gate", "judge.compare.cli", "gate_app", "Let a judged run pass, or not, by thresholds."
         ),
         _LazyCommand("report", "judge.cli", "report_app", "Write the HTML report of a run."),
+        _LazyCommand(
+            "doctor",
+            "controller.doctor.cli",
+            "doctor_app",
+            "Look at all that a job relies on; what to do.",
+        ),
         _LazyCommand(
             "completion", "controller.about_cli", "completion_app", "Print a shell's completion."
         ),

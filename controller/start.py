@@ -46,7 +46,7 @@ def start_run(job: VideoNevaJob, ledger: Ledger, tell_rejected: TellRejected) ->
     """
     spec = job.spec
     probe_conditional_put(ledger.store)
-    _require_files(spec)
+    require_files(spec)
     if spec.retry_of is not None:
         manifest = start_retry(job, ledger)
         check_same_run(job, ledger, manifest)
@@ -75,7 +75,7 @@ def start_run(job: VideoNevaJob, ledger: Ledger, tell_rejected: TellRejected) ->
     return manifest
 
 
-def _require_files(spec: JobSpec) -> None:
+def require_files(spec: JobSpec) -> None:
     """Refuse a job that names files which don't exist, all at once.
 
     Raises:

@@ -52,6 +52,8 @@ def test_help_answers_at_once() -> None:
         "judge",
         "report",
         "retry",
+        "logs",
+        "doctor",
         "compare",
         "gate",
         "version",

@@ -55,8 +55,10 @@ def tls_before(port: int, certificate: Path) -> Iterator[int]:
     command = tethered([*module, str(port), str(certificate)])
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        yield int(process.stdout.readline())
-        process.kill()
+        try:
+            yield int(process.stdout.readline())
+        finally:
+            process.kill()
 
 
 async def serve(port: int, certificate: str) -> None:
