@@ -41,13 +41,14 @@ def evaluate(
     config_path: ConfigPath = DEFAULT_PATH,
     config_name: ConfigName = DEFAULT_NAME,
 ) -> None:
-    """Answer a prompt file on this machine, as NeMo's neva_evaluation.py by its own command line.
+    """Answer a prompt file, as NeMo's neva_evaluation.py by its command line.
 
-    neva evaluate --config-path=conf --config-name=neva_inference.yaml neva_model_file=PATH
-    prompt_file=PATH inference.media_base_path=PATH output_file=PATH trainer.accelerator=cpu
+    Needed are neva_model_file=PATH, prompt_file=PATH, output_file=PATH and
+    inference.media_base_path=PATH; conf/neva_inference.yaml tells of every key
+    what it means. trainer.accelerator=cpu is for machines without a GPU.
 
-    conf/neva_inference.yaml says what each key means. Answers go to output_file and, one by one,
-    to stdout. Exit codes as `neva run`.
+    Answers go to output_file and, one by one, to stdout. Killed, the same
+    command goes on. Exit codes are those of `neva run`.
     """
     with errors_as_exit_codes():
         raise typer.Exit(_evaluate(read_config(config_path, config_name, overrides or [])))
@@ -67,7 +68,7 @@ def _evaluate(config: ReadConfig) -> int:
         code = run_job(path)
     run = open_store(job.spec.output.uri)
     if code not in (EXIT_OK, EXIT_ROWS_FAILED) or read_summary(run) is None:
-        typer.echo(f"{file} was not written", err=True)
+        typer.echo(f"{file} was not written{_way_out(code)}", err=True)
         return code
     _tell_answers(run, file, job)
     return code
@@ -92,3 +93,9 @@ def _tell_answers(run: Store, file: str, job: VideoNevaJob) -> None:
     num_answers = write_answers(run, file)
     show_answers(run, output_format, num_answers, sys.stdout)
     typer.echo(f"{num_answers} answers: {file} ({output_format})", err=True)
+
+
+def _way_out(code: int) -> str:
+    if code != EXIT_ROWS_FAILED:
+        return ""
+    return "; fail_on_error=N lets N rows fail, or that share of them"

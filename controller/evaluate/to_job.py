@@ -110,6 +110,8 @@ def _require_good_keys(values: Mapping[str, Any], source: str) -> None:
     problems += [
         f"{key}: {why}" for key, why in REFUSED.items() if values.get(key) not in (None, False)
     ]
+    if not problems and values["output_file"] == values["prompt_file"]:
+        problems.append("output_file: is prompt_file, which it would replace")
     if problems:
         raise JobFileError(source, problems)
 

@@ -41,13 +41,14 @@ def submit(
         bool, typer.Option("--force-conflicts", help="Take fields over that others have set.")
     ] = False,
 ) -> None:
-    """Apply a job to the cluster of KUBECONFIG, of this pod, or of ~/.kube/config.
+    """Apply a job to the cluster that kubectl would ask here.
 
-    neva submit job.yaml, or what `neva evaluate` takes, with s3:// URIs:
-    neva submit --config-name=neva_inference.yaml neva_model_file=s3://… --dry-run -o yaml
+    Either a job file, or with --config-name=neva_inference.yaml what
+    `neva evaluate` takes, all paths being s3:// URIs. --dry-run -o yaml
+    prints the job instead.
 
-    Exit codes: 0 applied, or printed; 1 the cluster can't be reached, try again; 2 the job is
-    wrong, or the cluster refuses it.
+    Exit codes: 0 applied, or printed; 1 the cluster can't be reached, try
+    again; 2 the job is wrong, or the cluster refuses it.
     """
     with errors_as_exit_codes():
         body = _body(job, config_path, config_name, name)

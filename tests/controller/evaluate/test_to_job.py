@@ -131,6 +131,7 @@ def test_all_missing_keys_are_named_at_once() -> None:
         ("compat.color_order=grb", "compat.color_order: input should be 'rgb' or 'bgr'"),
         ("fail_on_error=-1", "fail_on_error: input should be greater than or equal to 0"),
         ("neva_model_file=gs://b/m", "neva_model_file: must be s3://bucket/path, file:///path"),
+        ("output_file=p.jsonl", "output_file: is prompt_file, which it would replace"),
         ("checkpoint_dir=/c", "checkpoint_dir: PyTorch Lightning checkpoints are not read"),
         ("+add_media_sep=True", "add_media_sep: no prompt template has that separator"),
         ("+inference.foo=1", "inference.foo: unknown key"),
