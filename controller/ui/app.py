@@ -52,7 +52,8 @@ class Live:
 
     def __init__(self, source: Source, interval_s: float) -> None:
         self.source = source
-        self.num_streams = 0
+        self.streams: set[asyncio.Event] = set()
+        self.stopping = False
         self._interval_s = interval_s
         self._bells = Bells()
         slow_s = max(interval_s, _JOBS_INTERVAL_S)
@@ -70,6 +71,12 @@ class Live:
                 break
             del self._runs[other]
         return watch
+
+    def stop(self) -> None:
+        """End every stream: a page that is open never does it by itself."""
+        self.stopping = True
+        for bell in self.streams:
+            bell.set()
 
     async def chosen(self, request: Request) -> str | None:
         """The job that a request is about; None: the list alone. HTTPException 404: no such."""
@@ -114,7 +121,7 @@ def make_app(source: Source, interval_s: float = 2.0, hosts: Sequence[str] = ("*
 
     async def events(request: Request) -> Response:
         run_id = await live.chosen(request)
-        if live.num_streams >= _MAX_STREAMS:
+        if len(live.streams) >= _MAX_STREAMS:
             raise HTTPException(503, "too many pages are open", {"Retry-After": "30"})
         if request.method == "HEAD":
             return Response(media_type="text/event-stream")
@@ -156,7 +163,7 @@ def make_app(source: Source, interval_s: float = 2.0, hosts: Sequence[str] = ("*
         suffix = {"text/css": "ui.css", "text/javascript": "ui.js", "image/svg+xml": "icon.svg"}
         return Route(f"/{suffix[media_type]}", serve)
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/", index),
             Route("/events", events),
@@ -172,18 +179,20 @@ def make_app(source: Source, interval_s: float = 2.0, hosts: Sequence[str] = ("*
             Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False),
         ],
     )
+    app.state.live = live
+    return app
 
 
 async def _events(live: Live, watches: Sequence[Watch]) -> AsyncIterator[str]:
     """Sections as they change, to one client; a comment now and then, so that a proxy waits."""
     bell = asyncio.Event()
     sent: dict[str, str] = {}
-    live.num_streams += 1
+    live.streams.add(bell)
     try:
         with ExitStack() as stack:
             for watch in watches:
                 stack.enter_context(watch.following(bell))
-            while True:
+            while not live.stopping:
                 bell.clear()
                 looks = [look for watch in watches if (look := watch.latest) is not None]
                 changed = dict(_changed(looks, sent))
@@ -195,7 +204,7 @@ async def _events(live: Live, watches: Sequence[Watch]) -> AsyncIterator[str]:
                 except TimeoutError:
                     yield ": still here\n\n"
     finally:
-        live.num_streams -= 1
+        live.streams.discard(bell)
 
 
 def _changed(looks: Sequence[Look], sent: dict[str, str]) -> Iterator[tuple[str, str]]:

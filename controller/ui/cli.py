@@ -8,17 +8,15 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
-import uvicorn
 
 from controller.ui.app import make_app
 from controller.ui.local import LocalRuns
+from controller.ui.server import LiveServer
 from controller.ui.source import Source
 from neva.errors import ConfigError, NevaError
 from neva.say import errors_as_exit_codes
 
 ui_app = typer.Typer(add_completion=False)
-
-_STOP_WITHIN_S = 2  # pages that are open never end by themselves
 
 
 @ui_app.command()
@@ -65,15 +63,7 @@ def ui(
                 where = f"[{host}]" if ":" in host else host
                 # To the standard output: programs that start it want to know, too.
                 typer.echo(f"http://{where}:{listener.getsockname()[1]}/")
-                config = uvicorn.Config(
-                    app,
-                    log_level="warning",
-                    access_log=False,
-                    server_header=False,
-                    lifespan="off",
-                    timeout_graceful_shutdown=_STOP_WITHIN_S,
-                )
-                uvicorn.Server(config).run(sockets=[listener])
+                LiveServer(app).run(sockets=[listener])
         except KeyboardInterrupt:
             raise typer.Exit(0) from None
 

@@ -34,9 +34,11 @@ Sections = Mapping[str, str]
 
 
 def jobs_section(lines: Sequence[JobLine], problem: str = "") -> dict[str, str]:
-    """The list of jobs; empty where there is one job only, which is shown in full anyway."""
-    if not problem and len(lines) == 1:
-        return {"jobs": ""}
+    """The list of jobs, as far as a person reads it.
+
+    Args:
+        problem: why it is not fresh.
+    """
     shown = lines[:_MOST_JOBS]
     return {"jobs": _macro("jobs", shown, len(lines) - len(shown), problem)}
 
