@@ -58,11 +58,13 @@ accuracy: $(INSTALLED)
 bench-engine: $(INSTALLED)
 	@OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m benchmarks.bench_engine
 
-# The report of ten thousand rows, valid HTML, and no serious finding of axe-core, both from npm.
+# The report of ten thousand rows, valid HTML, and no serious finding of axe-core, both from npm; the
+# same of the live view, and what it costs to follow ten thousand rows. Minutes.
 test-report: $(INSTALLED)
 	folder=$$(mktemp -d /tmp/nv-XXXXXX) && npm install --silent --no-audit --no-fund \
 		--prefix $$folder axe-core@4 html-validate@10 && \
-		NEVA_NPM=$$folder $(BIN)/python -m pytest -s tests/judge/slow_report.py && rm -rf $$folder
+		NEVA_NPM=$$folder $(BIN)/python -m pytest -s tests/judge/slow_report.py \
+		tests/controller/ui/slow_ui.py && rm -rf $$folder
 
 # A real language model behind `transformers serve` answers through the judge's client.
 test-judge-model: $(INSTALLED) $(SMOLLM2)

@@ -92,6 +92,7 @@ def test_the_controllers_steps_give_a_neva_without_torch(build: Build, tmp_path:
         assert "Usage" in output("neva", command, "--help")
     modules = "import controller.reconciler, controller.start, judge.run, kopf, kubernetes"
     output("python", "-W", "error", "-c", modules)
+    output("python", "-c", "from controller.ui import page; page.style(), page.program()")
     found = "import importlib.util as u; print(u.find_spec('torch'), u.find_spec('pip'))"
     assert output("python", "-c", found).split() == ["None", "None"]
     assert "Valkey" in output("valkey-server", "--version")

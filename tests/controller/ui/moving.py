@@ -39,6 +39,7 @@ class MovingRun:
 
     Args:
         every_fails: of so many rows one has no answer.
+        hostile: some answers and messages try to be HTML.
     """
 
     def __init__(
@@ -48,12 +49,12 @@ class MovingRun:
         *,
         rows_a_shard: int = 64,
         every_fails: int = 97,
-        name: str = "kitchen",
-        judge: bool = True,
+        hostile: bool = True,
     ) -> None:
         self.ledger = Ledger(store)
         self._draw = random.Random(5)
         self._every_fails = every_fails
+        self._hostile = hostile
         self._framed: set[str] = set()
         rows = [self._row(seq) for seq in range(1, num_rows)]
         self.shards = [rows[at : at + rows_a_shard] for at in range(0, len(rows), rows_a_shard)]
@@ -65,9 +66,9 @@ class MovingRun:
             "model": {"uri": "s3://models/video-neva-8b.nemo"},
             "input": {"prompts": "s3://eval/prompts.jsonl"},
             "failure": {"failOnError": 0.5},
-            **({"judge": {"model": "mixtral"}} if judge else {}),
+            "judge": {"model": "mixtral"},
         }
-        job = {"metadata": {"name": name}, "spec": spec}
+        job = {"metadata": {"name": "kitchen"}, "spec": spec}
         self.manifest = Manifest(
             "kitchen-5f1d", job, "answers", "model", "prompts", num_rows, 1, sha256, plans
         )
@@ -116,7 +117,10 @@ class MovingRun:
             reason, words = self._draw.choice(
                 [
                     ("MediaUnreadable", f"{row.media_name}: moov atom not found"),
-                    ("MediaUnreadable", f"{row.media_name}: {HOSTILE}"),
+                    (
+                        "MediaUnreadable",
+                        f"{row.media_name}: {HOSTILE if self._hostile else 'no video stream'}",
+                    ),
                     ("ContextOverflow", "the prompt has 4,301 tokens; the model takes 4,096"),
                 ]
             )
@@ -129,7 +133,7 @@ class MovingRun:
                 "She tilts the pan, lets the oil run to one side, and sets it down again.",
                 "A red circle moves from the left edge to the right, and stops at the middle.",
                 "Someone chops onions, wipes the board and turns to the stove.",
-                HOSTILE,
+                HOSTILE if self._hostile else "Nobody is in the kitchen; the kettle boils.",
             ]
         )
         output = {**row.record, "response": said, "attempt": 1}
@@ -155,7 +159,7 @@ def _error(row: ShardRow, reason: str, words: str) -> dict[str, object]:
 def main() -> None:
     num_rows, folder, rate = int(sys.argv[1]), sys.argv[2], float(sys.argv[3])
     Path(folder).mkdir(parents=True, exist_ok=True)
-    run = MovingRun(open_store(folder), num_rows)
+    run = MovingRun(open_store(folder), num_rows, hostile=False)
     begun_s, done = time.monotonic(), 0
     for rows in run.steps():
         done += rows
