@@ -74,6 +74,7 @@ _COMMANDS = {
             "controller.evaluate.cli",
             "evaluate_app",
             "NeMo's neva_evaluation.py, by its own command line.",
+            "controller,evaluate",
         ),
         _LazyCommand("submit", "controller.submit.cli", "submit_app", "Apply a job to a cluster."),
         _LazyCommand("status", "controller.status.cli", "status_app", "Show how far a run is."),

@@ -74,8 +74,14 @@ def _body(
         if name is not None:
             raise ConfigError("--name is for configurations; a job file has its name in metadata")
         return body_of(read_job_data(Path(words[0])), words[0])
-    from controller.evaluate.config import DEFAULT_NAME, DEFAULT_PATH, read_config
-    from controller.evaluate.to_job import asked_by
+    try:
+        from controller.evaluate.config import DEFAULT_NAME, DEFAULT_PATH, read_config
+        from controller.evaluate.to_job import asked_by
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"{error.name} is not installed here, and a configuration is read by it: "
+            "pip install 'neva-batch[evaluate]', or submit a job file"
+        ) from error
 
     config = read_config(config_path or DEFAULT_PATH, config_name or DEFAULT_NAME, words)
     asked = asked_by(config.data, str(config.file))
