@@ -20,6 +20,30 @@ from tests.docs.variables import settings_table
 
 FOLDER: Final = REPOSITORY / "docs" / "reference"
 _MARK = "<!-- Written by `make reference`. -->"
+_EXAMPLE = """\
+```yaml
+apiVersion: neva-batch.dev/v1alpha1
+kind: VideoNevaJob
+metadata: {name: kitchen}
+spec:
+  model:
+    uri: s3://models/llava-1.5-7b-hf/      # a Hugging Face LLaVA directory, or a .nemo
+    tensorParallelSize: 1                  # x pipelineParallelSize = GPUs of a worker
+    precision: bf16                        # bf16 | fp16 | fp32
+  input:
+    prompts: s3://eval/prompts.jsonl       # {"video": "a.mp4", "text": "…", "category": "conv", "question_id": 0}
+    mediaBasePath: s3://eval/videos/       # or one .tar (read in place) or .tar.gz
+  inference:                               # the keys of neva_inference.yaml
+    {greedy: true, tokens_to_generate: 256, num_frames: 6, insert_media_token: left}
+  output: {uri: s3://eval/runs/kitchen/}   # belongs to this job alone
+  failure: {failOnError: 0.05}             # true | false | share of rows | number of rows
+  judge:                                   # optional; the key comes from the variable API_TOKEN
+    endpoint: https://integrate.api.nvidia.com/v1
+    model: mistralai/mixtral-8x7b-instruct-v0.1
+    context: s3://eval/context.jsonl
+    against: [s3://eval/reference.jsonl]
+```
+"""
 
 
 def job_page() -> str:

@@ -4,10 +4,12 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+import yaml
 from pydantic import BaseModel, Field
 
 from controller.cli import _COMMANDS
 from neva.settings import Settings
+from neva.spec import VideoNevaJob
 from tests.docs.reference import FOLDER, PAGES, main
 from tests.docs.schema import model_sections
 
@@ -61,3 +63,9 @@ def test_a_model_becomes_a_section_for_each_block() -> None:
 
 def test_a_block_may_be_left_to_another_page() -> None:
     assert len(list(model_sections(_Outer, "spec", stop_at=("inner", "many")))) == 1
+
+
+def test_the_example_of_a_job_is_one() -> None:
+    page = (FOLDER / "job.md").read_text(encoding="utf-8")
+    example = yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0])
+    assert VideoNevaJob.model_validate(example).spec.judge is not None
