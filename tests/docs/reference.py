@@ -31,7 +31,7 @@ spec:
     tensorParallelSize: 1                  # x pipelineParallelSize = GPUs of a worker
     precision: bf16                        # bf16 | fp16 | fp32
   input:
-    prompts: s3://eval/prompts.jsonl       # {"video": "a.mp4", "text": "…", "category": "conv", "question_id": 0}
+    prompts: s3://eval/prompts.jsonl       # {"video": "a.mp4", "text": "…", "question_id": 0}
     mediaBasePath: s3://eval/videos/       # or one .tar (read in place) or .tar.gz
   inference:                               # the keys of neva_inference.yaml
     {greedy: true, tokens_to_generate: 256, num_frames: 6, insert_media_token: left}
@@ -52,7 +52,7 @@ def job_page() -> str:
         "`apiVersion: neva-batch.dev/v1alpha1`, `kind: VideoNevaJob`, `metadata.name`, and `spec`, "
         "the same on a cluster and with `neva run`. Unknown keys are refused. A cluster takes "
         "`s3://` URIs (and `file:///` where every pod sees the same folder); on one machine a path "
-        "is relative to the job file.\n\n" + "\n".join(model_sections(JobSpec, "spec"))
+        f"is relative to the job file.\n\n{_EXAMPLE}\n" + "\n".join(model_sections(JobSpec, "spec"))
     )
 
 
