@@ -61,6 +61,7 @@ def _evaluate(config: ReadConfig) -> int:
     file = answers_file(asked.output_file)
     on_cpu = runs_on_cpu(asked.devices, count_gpus)
     job = _with_run_folder(asked, file, on_cpu, str(config.file))
+    typer.echo(f"run: {job.spec.output.uri}, which neva status tells about", err=True)
     with tempfile.TemporaryDirectory(prefix="neva-evaluate-") as folder:
         path = Path(folder) / "job.yaml"
         data = job.model_dump(mode="json", by_alias=True, exclude_unset=True)

@@ -93,6 +93,7 @@ def test_the_guides_lines_answer_rightly_and_feed_its_judge(
     neva(folder, "evaluate", *words(FINETUNED_LINE, finetuned), "trainer.accelerator=cpu")
     assert f"vision_encoder={folder}/tower, as the checkpoint names it" in first.stderr
     assert "there is no conf/neva_inference.yaml here; taking " in first.stderr
+    assert f"run: {folder}/projector.run/" in first.stderr
     answers = _records(folder / "projector.jsonl")
     assert {a["question_id"]: a["text"] for a in answers} == {
         number: truth[number] for number in range(NUM_QUESTIONS)
