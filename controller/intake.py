@@ -24,11 +24,13 @@ from controller.rejects import reject, reject_doubled
 from controller.scan import Asks, GoodRows, Part, Scanned, cut, joined, scan
 from neva.errors import ConfigError
 from neva.media_store import media_names, open_media
-from neva.prompts import RESERVED_KEYS_OF_FORMAT, Layout, PromptRules, asked, layout_of
+from neva.prompt_columns import media_names_of
+from neva.prompts import RESERVED_KEYS_OF_FORMAT, Layout, PromptRules, layout_of
 from neva.spec import JobSpec
 from neva.store import NotFound, Store, open_object
 
 _BYTES_WORTH_A_PROCESS = 8 << 20
+_ROWS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ def take_in(
             LineReader([*_paths(folder, len(parts)), late.path]) as reader,
         ):
             rows = found.rows.only(reject_doubled(found, rules, reader, late))
-            rows = _of_found_media(rows, spec, lookups, reader, late)
+            rows = _of_found_media(rows, spec, rules, lookups, reader, late)
             rejected = _last_of_each([found.bad, late.close()])
             yield Intake(found.num_rows, rows, rejected, digest, reader)
 
@@ -149,16 +151,21 @@ def _paths(folder: Path, num_parts: int) -> list[Path]:
 
 
 def _of_found_media(
-    rows: GoodRows, spec: JobSpec, lookups: int, reader: LineReader, late: LineWriter
+    rows: GoodRows,
+    spec: JobSpec,
+    rules: PromptRules,
+    lookups: int,
+    reader: LineReader,
+    late: LineWriter,
 ) -> GoodRows:
     """Refuse the rows about media that can't be used; the others, grouped by first rows."""
     _, firsts, which = np.unique(rows.media, return_index=True, return_inverse=True)
     rows = replace(rows, media=firsts.astype(np.uint32)[which])
     firsts.sort()  # as they stand in the file, which reads quicker
-    names = [
-        asked(orjson.loads(line), spec.media_type)[2]
-        for _, line in reader.each(rows.places[firsts])
-    ]
+    names: list[str] = []
+    for start in range(0, len(firsts), _ROWS_AT_ONCE):
+        places = rows.places.take(firsts[start : start + _ROWS_AT_ONCE])
+        names += media_names_of(reader.read(places), rules)
     problems = missing_media(open_media(spec), names, lookups)
     by_media = {
         number: problems[name]

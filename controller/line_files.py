@@ -83,21 +83,20 @@ class LineReader:
     def read(self, places: Places) -> list[bytes]:
         """The lines, line ends included; the more at once, the quicker. They fit into memory."""
         order = np.lexsort((places["start"], places["file"]))
-        ordered = places[order]
+        ordered = places.take(order)  # many times as quick as an index
         found: list[bytes] = []
         for first, last in pairwise(_windows(ordered)):
             found += self._window(ordered[first:last])
-        lines: list[bytes] = [b""] * len(found)
-        for index, line in zip(order.tolist(), found, strict=True):
-            lines[index] = line
-        return lines
+        index = np.empty(len(order), np.uint32)
+        index[order] = np.arange(len(order), dtype=np.uint32)
+        return list(map(found.__getitem__, index.tolist()))
 
     def _window(self, places: Places) -> list[bytes]:
         first = int(places["start"][0])
-        starts = (places["start"] - np.uint64(first)).tolist()
-        ends = [start + size for start, size in zip(starts, places["size"].tolist(), strict=True)]
-        data = os.pread(self._files[places["file"][0]], ends[-1], first)
-        return [data[start:end] for start, end in zip(starts, ends, strict=True)]
+        starts = places["start"] - np.uint64(first)
+        ends = starts + places["size"]
+        data = os.pread(self._files[places["file"][0]], int(ends[-1]), first)
+        return [data[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
 
     def each(self, places: Places) -> Iterator[tuple[int, bytes]]:
         """(seq, line without its line end), one after the other in little memory."""

@@ -79,7 +79,8 @@ class GoodRows:
         """Some of them."""
         if which.all():
             return self
-        return GoodRows(self.places[which], self.lines[which], self.marks[which], self.media[which])
+        columns = (self.places, self.lines, self.marks, self.media)
+        return GoodRows(*(column.compress(which) for column in columns))
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,7 +139,7 @@ def _write_packs(
         with ledger.store.open_write(layout.inputs(pack)) as file:
             first_of_pack = shards.starts[packs[pack].start]
             rows = shards.order[first_of_pack : shards.starts[packs[pack].stop]]
-            places, lines = shards.rows.places[rows], shards.rows.lines[rows].tolist()
+            places, lines = shards.rows.places.take(rows), shards.rows.lines[rows].tolist()
             records, all_seqs = intake.reader.read(places), places["seq"].tolist()
             for number in packs[pack]:
                 first, last = shards.starts[number : number + 2]

@@ -71,7 +71,7 @@ def start_run(job: VideoNevaJob, ledger: Ledger, tell_rejected: TellRejected) ->
             return Refused(intake.num_rejected, intake.num_rows)
         manifest = split(job, ledger, intake, parts.digest)
     # Another controller may have been first, with another job.
-    check_same_run(job, ledger, manifest)
+    check_same_run(job, ledger, manifest, intake.prompts_sha256)
     return manifest
 
 
@@ -99,8 +99,13 @@ def require_files(spec: JobSpec) -> None:
         raise ConfigError("; ".join(missing), reason=Reason.OBJECT_NOT_FOUND)
 
 
-def check_same_run(job: VideoNevaJob, ledger: Ledger, manifest: Manifest) -> None:
+def check_same_run(
+    job: VideoNevaJob, ledger: Ledger, manifest: Manifest, prompts: str | None = None
+) -> None:
     """Refuse to go on with another job's output.
+
+    Args:
+        prompts: digest of the job's prompts file; None: not known yet.
 
     Raises:
         ConfigError: OUTPUT_IN_USE.
@@ -109,7 +114,7 @@ def check_same_run(job: VideoNevaJob, ledger: Ledger, manifest: Manifest) -> Non
         other = "another model, input or inference block"
     elif manifest.job["spec"].get("retryOf") != job.spec.retry_of:
         other = f"another retryOf ({manifest.job['spec'].get('retryOf')})"
-    elif prompts_sha256(job.spec) not in (None, manifest.prompts_sha256):
+    elif (prompts or prompts_sha256(job.spec)) not in (None, manifest.prompts_sha256):
         other = f"other prompts: {job.spec.input.prompts} was changed since"
     else:
         return

@@ -46,20 +46,32 @@ def ordinary_columns(raws: Sequence[bytes], rules: PromptRules) -> Columns | Non
         return None
     if set(map(type, records)) != {dict}:
         return None
-    types = set(map(type, chain.from_iterable(map(dict.values, records))))
-    if not _SIMPLE.issuperset(types) and any(map(may_lose_something, raws)):
-        return None
-    text_key = _common_text_key(set(map(tuple, records)), rules)
+    shapes = set(map(tuple, records))
+    text_key = _common_text_key(shapes, rules)
     if text_key is None:
         return None
-    ids, questions, names = zip(
-        *map(itemgetter("question_id", text_key, rules.media_type), records), strict=True
-    )
+    keys = ["question_id", text_key, rules.media_type]
+    if len(shapes) == 1:
+        keys += [key for key in shapes.pop() if key not in keys]
+        ids, questions, names, *others = zip(*map(itemgetter(*keys), records), strict=True)
+        values = chain.from_iterable(others)
+    else:
+        ids, questions, names = zip(*map(itemgetter(*keys), records), strict=True)
+        values = chain.from_iterable(map(dict.values, records))
+    # Those three are looked at in any case.
+    if not _SIMPLE.issuperset(set(map(type, values))) and any(map(may_lose_something, raws)):
+        return None
     row_ids = _row_ids(ids)
     media_names = _media_names(names, rules)
     if row_ids is None or media_names is None or not _are_questions(questions, rules):
         return None
     return Columns(row_ids, questions, media_names)
+
+
+def media_names_of(raws: Sequence[bytes], rules: PromptRules) -> Sequence[str]:
+    """What lines are about in which nothing is wrong."""
+    names = [orjson.loads(raw)[rules.media_type] for raw in raws]
+    return names if are_plain_names(names) else list(map(rules.media_name, names))
 
 
 def _common_text_key(shapes: set[tuple[str, ...]], rules: PromptRules) -> str | None:

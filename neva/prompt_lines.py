@@ -61,7 +61,7 @@ def raw_batches(
 def _batch(
     first_line: int, pieces: list[bytes], max_line_bytes: int, first_is_too_long: bool
 ) -> RawBatch:
-    is_plain = not first_is_too_long and len(max(pieces, key=len)) <= max_line_bytes
+    is_plain = not first_is_too_long and max(map(len, pieces)) <= max_line_bytes
     if is_plain and not any(map(bytes.isspace, pieces)) and all(pieces):
         return range(first_line, first_line + len(pieces)), pieces
     lines: list[int] = []

@@ -130,17 +130,19 @@ class FileStore:
         for key in keys:
             directory, _, name = _cut(key)
             wanted.setdefault(directory, set()).add(name)
+        real = {"": self._base.resolve()}
         for directory, names in wanted.items():
             most = _MAX_LISTED_PER_KEY * len(names)
-            names &= self._plain_files(self._base / directory, most)
+            names &= self._plain_files(directory, real, most)
         return [name in wanted[directory] for directory, _, name in map(_cut, keys)]
 
-    def _plain_files(self, directory: Path, most: int) -> set[str]:
+    def _plain_files(self, directory: str, real: dict[str, Path], most: int) -> set[str]:
         """Names of files in a directory, links left out, or of some of them if there are many."""
         try:
-            if not self._is_allowed(directory):
+            path = _real_directory(directory, real)
+            if self._confined and not path.is_relative_to(real[""]):
                 return set()
-            with os.scandir(directory) as entries:
+            with os.scandir(path) as entries:
                 some = islice(entries, most)
                 return {entry.name for entry in some if entry.is_file(follow_symlinks=False)}
         except OSError:
@@ -302,6 +304,19 @@ class _Section(io.RawIOBase):
 
 def _cut(key: str) -> tuple[str, str, str]:
     return key.rpartition("/")
+
+
+def _real_directory(key: str, real: dict[str, Path]) -> Path:
+    """Where a directory really is; of many, each one above them is looked at once.
+
+    Args:
+        real: what is known already, the base at least.
+    """
+    if key not in real:
+        above, _, name = _cut(key)
+        path = _real_directory(above, real) / name
+        real[key] = path.resolve() if path.is_symlink() else path
+    return real[key]
 
 
 class _MappedWriter:
