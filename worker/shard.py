@@ -6,6 +6,7 @@ twice at once: the ledger sorts it out.
 
 from __future__ import annotations
 
+import contextlib
 import time
 import uuid
 from collections.abc import Callable
@@ -31,6 +32,9 @@ log = structlog.get_logger()
 
 # How long an orderly end is tried to be written down while the lease is still held.
 _RELEASE_PAUSES_S = (0.0, 0.5, 1.0, 2.0, 4.0)
+# Of who has no attempt yet: any attempt takes it over.
+_LOOKING = Lease(0, 0, 0)
+_MAX_LOOKS = 3  # a store that takes longer than a lease every time must not stop all work
 
 
 class Outcome(Enum):
@@ -71,14 +75,9 @@ class ShardWorker:
         self._catch_up_releases()
         rows = self.ledger.read_shard(plan)
         row_ids = [row.row_id for row in rows]
-        while True:
-            state = self.ledger.shard_state(plan.number)
-            if state.committed:
-                return Outcome.NOTHING_TO_DO
-            past = self.ledger.past_attempts(plan.number, state)
-            attempt = plan_attempt(row_ids, past, self.max_attempts)
-            if not self._claim(plan.number, attempt):
-                return Outcome.NOTHING_TO_DO
+        # Nobody has begun most shards: the first attempt's number, if it can be had, says so.
+        attempt = self._claim_next(plan.number, row_ids, may_be_first=True)
+        while attempt is not None:
             structlog.contextvars.bind_contextvars(shard=plan.number, attempt=attempt.number)
             try:
                 committed = self._attempt(plan, rows, attempt, delivery_tag)
@@ -91,28 +90,60 @@ class ShardWorker:
                 structlog.contextvars.unbind_contextvars("shard", "attempt")
             if committed:
                 return Outcome.COMMITTED
+            attempt = self._claim_next(plan.number, row_ids)
+        return Outcome.NOTHING_TO_DO
 
-    def _claim(self, shard: int, attempt: AttemptPlan) -> bool:
-        """Take lease and attempt number; False when somebody else has one of them.
+    def _claim_next(
+        self, shard: int, row_ids: list[str], *, may_be_first: bool = False
+    ) -> AttemptPlan | None:
+        """Take lease and attempt number; None when the shard is done or somebody else has them.
 
-        The lease first: of many copies of one message at once, one makes an attempt. Attempts
-        that never came to work would be taken for deaths by whoever looks at the ledger then.
+        The lease first, and it is held while the ledger is looked at: an attempt at work would be
+        taken for a death there, and so would copies of one message that never came to work.
         """
-        if not self.leases.take(shard, Lease(attempt.number, 0, 0)):
-            return False
+        if not self.leases.take(shard, _LOOKING):
+            return None
+        attempt = None
+        try:
+            if may_be_first:
+                attempt = self._claim(shard, plan_attempt(row_ids, [], self.max_attempts))
+            if attempt is None:
+                attempt = self._look_and_claim(shard, row_ids)
+        finally:
+            if attempt is None:
+                self.leases.release(shard, _LOOKING.attempt)
+        return attempt
+
+    def _look_and_claim(self, shard: int, row_ids: list[str]) -> AttemptPlan | None:
+        """Take the number after all attempts that the ledger tells of."""
+        for _ in range(_MAX_LOOKS):
+            state = self.ledger.shard_state(shard)
+            if state.committed:
+                return None
+            past = self.ledger.past_attempts(shard, state)
+            kept = self.leases.beat(shard, _LOOKING)
+            if kept is False:
+                return None  # one of those attempts is at work
+            if kept:
+                break
+            # The lease ran out meanwhile, and somebody may have begun: look again.
+        return self._claim(shard, plan_attempt(row_ids, past, self.max_attempts))
+
+    def _claim(self, shard: int, attempt: AttemptPlan) -> AttemptPlan | None:
+        """Take the attempt's number; None when somebody else has it."""
         claim_id = uuid.uuid4().hex
         claim = Claim(attempt.number, self.config.worker_id, claim_id, list(attempt.window))
-        claimed = False
         try:
             claimed = self.ledger.claim(shard, claim)
         except NevaError as error:
             self.unsure[shard, attempt.number] = claim, _orderly_end(error)
             self._try_for_a_while(self._catch_up_releases)
             raise
-        finally:
-            if not claimed:
-                self.leases.release(shard, attempt.number)
-        return claimed
+        if not claimed:
+            return None
+        with contextlib.suppress(redis.RedisError):  # the heartbeat will do it, and ask the ledger
+            self.leases.beat(shard, Lease(attempt.number, 0, 0))
+        return attempt
 
     def _attempt(
         self,

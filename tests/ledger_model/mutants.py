@@ -15,7 +15,6 @@ import worker.shard
 from controller.plan import Observed, shards_to_enqueue
 from controller.reconciler import Reconciler
 from controller.retry.base import BaseRun
-from neva.lease import Lease, Leases
 from neva.ledger import (
     Commit,
     FinishedRow,
@@ -123,8 +122,14 @@ def _every_end_counts(
     return plan_attempt(row_ids, past, max_attempts)
 
 
-def _taken_from_whoever_has_it(self: Leases, shard: int, lease: Lease) -> bool:
-    return self.beat(shard, lease) is not False
+def _claimed_without_a_lease(
+    self: ShardWorker, shard: int, row_ids: list[str], *, may_be_first: bool = False
+) -> AttemptPlan | None:
+    state = self.ledger.shard_state(shard)
+    if state.committed:
+        return None
+    past = self.ledger.past_attempts(shard, state)
+    return self._claim(shard, plan_attempt(row_ids, past, self.max_attempts))
 
 
 def _answer_of_a_batch(
@@ -203,7 +208,7 @@ MUTANTS = (
     Mutant(6, "merge-without-check", ((Ledger, "committed_lines", _rows_unseen),)),
     Mutant(7, "attempts-not-counted", ((worker.shard, "plan_attempt", _attempts_do_not_count),)),
     Mutant(7, "orderly-ends-counted", ((worker.shard, "plan_attempt", _every_end_counts),)),
-    Mutant(7, "living-attempts-counted", ((Leases, "take", _taken_from_whoever_has_it),)),
+    Mutant(7, "living-attempts-counted", ((ShardWorker, "_claim_next", _claimed_without_a_lease),)),
     Mutant(
         7, "unsure-claims-counted", ((ShardWorker, "_catch_up_releases", _unsure_claims_forgotten),)
     ),

@@ -113,7 +113,7 @@ def _copies_at_once(world: World) -> None:
     _begin(world)
     for name in ("w0", "w1", "w2"):
         world.start(name)
-        world.run_to(name, "head")
+        world.run_to(name, "get", "inputs/*")
         world.send_again(0)
     for name in ("w0", "w1", "w2"):
         world.run_to(name, "compute")

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from neva.ledger import Claim, Ledger, layout
+from neva.lease import Lease
+from neva.ledger import Claim, Ledger, ShardState, layout
 from neva.store import AlreadyExists, Store, StoreUnavailable
 from tests.worker.shard_bench import Bench, FakeAnswerer
 from worker.shard import Outcome
@@ -45,20 +46,72 @@ def test_a_worker_that_was_too_slow_to_claim_leaves_the_shard_and_its_lease(
     bench: Bench, store: Store
 ) -> None:
     ledger = SlowLedger(store)
-    ledger.meanwhile = lambda: bench.killed_attempt(1, ["0"], [])
+    numbers = iter((1, 2))
+    ledger.meanwhile = lambda: bench.killed_attempt(next(numbers), ["0"], [])
     assert bench.worker(FakeAnswerer(), ledger).run(bench.plan, None) is Outcome.NOTHING_TO_DO
     assert bench.leases.get(0) is None
+
+
+def test_a_shard_that_nobody_has_begun_is_not_looked_at(
+    bench: Bench, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Store, key: str) -> None:
+        raise AssertionError(f"{key} was asked for")
+
+    monkeypatch.setattr(type(store), "head", fail)
+    assert bench.run(FakeAnswerer()) is Outcome.COMMITTED
+
+
+class WatchedLedger(Ledger):
+    """Something happens while a shard's past is read."""
+
+    meanwhile: Callable[[], object] = staticmethod(lambda: None)
+
+    def shard_state(self, number: int) -> ShardState:
+        state = super().shard_state(number)
+        self.meanwhile()
+        return state
+
+
+def test_an_attempt_whose_beat_comes_while_its_shard_is_looked_at_is_not_taken_for_dead(
+    bench: Bench, store: Store
+) -> None:
+    bench.killed_attempt(1, ["0"], [])
+    ledger = WatchedLedger(store)
+    ledger.meanwhile = lambda: bench.leases.beat(0, Lease(1, 0, 0))
+    assert bench.worker(FakeAnswerer(), ledger).run(bench.plan, None) is Outcome.NOTHING_TO_DO
+    assert bench.leases.get(0) == Lease(1, 0, 0), "still the other's"
+    assert bench.ledger.shard_state(0).attempts == (1,)
+
+
+def test_a_shard_whose_lease_ran_out_while_it_was_looked_at_is_looked_at_again(
+    bench: Bench, store: Store
+) -> None:
+    bench.killed_attempt(1, ["0"], [])
+    ledger = WatchedLedger(store)
+    num_looks = 0
+
+    def expire() -> None:
+        nonlocal num_looks
+        num_looks += 1
+        if num_looks == 1:
+            bench.leases.release(0, 0)
+
+    ledger.meanwhile = expire
+    assert bench.worker(FakeAnswerer(), ledger).run(bench.plan, None) is Outcome.COMMITTED
+    assert num_looks == 2
 
 
 class ForgetfulLedger(Ledger):
     """Claims, but the answer is lost; or the claim comes to nothing, or arrives much later."""
 
     num_failures = 1
+    first_attempt = 1
     claims_at_once = True
     late: Claim | None = None
 
     def claim(self, number: int, claim: Claim) -> bool:
-        if not self.num_failures:
+        if not self.num_failures or claim.attempt < self.first_attempt:
             return super().claim(number, claim)
         self.num_failures -= 1
         if self.claims_at_once:
@@ -72,9 +125,9 @@ def test_a_claim_whose_answer_was_lost_is_not_counted_against_the_rows(
     bench: Bench, store: Store, claims_at_once: bool
 ) -> None:
     """Whoever comes next, this child or another one."""
-    for _ in range(4):  # more often than a row may kill
+    for number in range(1, 5):  # more often than a row may kill
         ledger = ForgetfulLedger(store)
-        ledger.claims_at_once = claims_at_once
+        ledger.claims_at_once, ledger.first_attempt = claims_at_once, number
         with pytest.raises(StoreUnavailable):
             bench.worker(FakeAnswerer(), ledger).run(bench.plan, None)
         assert bench.leases.get(0) is None
