@@ -25,7 +25,7 @@ class Settings(BaseSettings):
     redis_url: str | None = Field(None, description="Broker; none starts an embedded one.")
     lease_ttl_s: float = Field(6.0, gt=0, description="A silent worker loses its shard after it.")
     heartbeat_s: float = Field(1.0, gt=0, description="Interval of a lease's renewal.")
-    flush_rows: int = Field(16, ge=1, description="Finished rows that make a part.")
+    flush_rows: int = Field(64, ge=1, description="Most finished rows of a part.")
     flush_interval_s: float = Field(2.0, gt=0, description="Longest wait of a finished row.")
     shards_in_flight: int = Field(2, ge=1, description="Shards a worker handles at a time.")
     rows_in_flight: int = Field(16, ge=1, description="Rows of one shard at the engine at a time.")
