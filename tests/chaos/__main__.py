@@ -37,7 +37,7 @@ def main() -> int:
     base = Path(tempfile.mkdtemp(prefix="nvc-", dir="/tmp"))
     try:
         if is_stub:
-            media = write_media(base / "media", num_clips=12, questions_per_clip=24)
+            media = write_media(base / "media", num_clips=12, questions_per_clip=60)
             kind = JobKind(media, row_s=0.15)
         else:
             media = write_media(base / "media", num_clips=12, questions_per_clip=15)

@@ -67,7 +67,7 @@ def draw(rng: random.Random, lease_ttl_s: float, patience_s: float, max_rows: in
         after_s=rng.choice((rng.uniform(0.0, 1.5), *[patience_s] * 5)),
         # Half of them beyond the lease.
         stopped_s=rng.choice((rng.uniform(0.1, 1), rng.uniform(1, 2.5) * lease_ttl_s)),
-        again=rng.random() < 0.3,
+        again=rng.random() < 0.5,
     )
 
 

@@ -19,7 +19,7 @@ from tests.chaos.run import Limits, Verdict, keep_for_reading, run
 from tests.chaos.store import Bucket, bucket_behind_weather
 from tests.chaos.world import ClusterWorld, LocalWorld, World
 
-_BLOWS_PER_RUN = 24
+_BLOWS_PER_RUN = 60
 
 
 @dataclass(frozen=True, slots=True)
