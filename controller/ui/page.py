@@ -54,8 +54,12 @@ def problem_sections(name: str, problem: str, line: JobLine | None = None) -> di
 
 
 def page(title: str, run_id: str, sections: Sections) -> str:
-    """The whole page; `sections` may lack those that aren't known yet."""
-    names = ("jobs", *RUN_SECTIONS)
+    """The whole page; `sections` may lack those that aren't known yet.
+
+    Args:
+        run_id: the job that is shown in full, before the list; "": the list alone.
+    """
+    names = (*RUN_SECTIONS, "jobs") if run_id else ("jobs",)
     filled = {name: Markup(sections.get(name, "")) for name in names}
     return (
         _environment().get_template("page.html.j2").render(title=title, run=run_id, sections=filled)
