@@ -45,7 +45,7 @@ RUN python -m pip wheel --no-deps --no-build-isolation --wheel-dir /wheels .
 
 FROM build AS controller-build
 RUN python -m pip --python /opt/neva install --only-binary :all: --constraint constraints.txt \
-    "$(echo /dependencies/*.whl)[controller,judge,ui]"
+    "$(echo /dependencies/*.whl)[controller,judge,tracing,ui]"
 COPY --from=source /wheels/ /wheels/
 RUN python -m pip --python /opt/neva install --no-deps --force-reinstall /wheels/*.whl \
     && ln -s "$(find /opt/neva/lib -name valkey-server -type f)" /opt/neva/bin/valkey-server
@@ -53,7 +53,7 @@ RUN python -m pip --python /opt/neva install --no-deps --force-reinstall /wheels
 # `worker` alone leaves out the demo's S3 server, which the example for kind runs.
 FROM build AS worker-build
 ARG TORCH_INDEX_URL=
-ARG EXTRAS=worker,demo
+ARG EXTRAS=worker,tracing,demo
 RUN if [ -n "${TORCH_INDEX_URL}" ]; then \
         python -m pip --python /opt/neva install --only-binary :all: --no-deps \
             --index-url "${TORCH_INDEX_URL}" "$(grep '^torch==' constraints.txt)"; \

@@ -13,7 +13,7 @@ SMOLLM2 := $(VENV)/.smollm2
 
 .PHONY: setup docs reference simulate simulate-costs chaos crds chart-readme test-images demo \
 	accuracy bench-engine bench-operator \
-	bench-scale bench-judge check-intervals test mutants test-stores test-operator test-cluster \
+	bench-scale bench-judge check-intervals test mutants test-stores test-operator test-cluster test-dashboards \
 	test-slow test-report test-judge-model lint types layers pytest test-smollm2 format clean
 
 setup: $(INSTALLED)
@@ -45,6 +45,20 @@ docs: $(INSTALLED)
 # The pages of docs/reference that are written from code.
 reference: $(INSTALLED)
 	@$(BIN)/python -m tests.docs.reference
+
+# Dashboards and alerts in Debian's Prometheus, after a real run; minutes. NEVA_PROMETHEUS names the
+# folder with `prometheus` and `promtool` where they are there already.
+test-dashboards: $(INSTALLED)
+	set -e; folder=$$(mktemp -d /tmp/nv-XXXXXX); programs="$(NEVA_PROMETHEUS)"; \
+	if [ -z "$$programs" ]; then \
+		(cd $$folder && apt-get download -q prometheus && dpkg -x prometheus_*.deb .); \
+		programs=$$folder/usr/bin; \
+	fi; \
+	NEVA_TEST_EXPORTED=$$folder $(BIN)/python -m pytest --basetemp $$folder/t \
+		tests/operator/test_course.py -k answered_judged_and_reported; \
+	NEVA_TEST_EXPORTED=$$folder NEVA_PROMETHEUS=$$programs \
+		$(BIN)/python -m pytest tests/dashboards/slow_prometheus.py; \
+	rm -rf $$folder
 
 # The Dockerfile's install steps in folders of this machine; minutes.
 test-images: $(INSTALLED)

@@ -23,12 +23,17 @@ from controller.summary import SUCCEEDED, is_finished, read_summary
 from neva.errors import ConfigError, NevaError
 from neva.ledger import Ledger, layout
 from neva.ledger.control import Control, Order
-from neva.logs import configure_logging
+from neva.logs import configure_logging, log_fields
+from neva.metrics import of_pods
+from neva.metrics.base import Exporter
+from neva.metrics.counting import count
+from neva.metrics.export import serving_metrics
 from neva.pod import job_of_environment, leave_last_words
 from neva.process import private_temporary_files
 from neva.reasons import Reason
 from neva.spec import VideoNevaJob
 from neva.store import open_store
+from neva.tracing import check_tracing
 
 prepare_app = typer.Typer(add_completion=False)
 finish_app = typer.Typer(add_completion=False)
@@ -39,12 +44,12 @@ _CODES_HELP = "Exit codes: 0 done; 1 try again; 2 wrong configuration; 3 too man
 
 @prepare_app.command(help=f"Validate the job in NEVA_JOB and split it. {_CODES_HELP}")
 def prepare() -> None:
-    _run(prepare_job)
+    _run(prepare_job, Exporter.PREPARE)
 
 
 @finish_app.command(help=f"Merge, report and judge the job in NEVA_JOB. {_CODES_HELP}")
 def finish() -> None:
-    _run(finish_job)
+    _run(finish_job, Exporter.FINISH)
 
 
 @private_temporary_files("neva-pod")
@@ -66,6 +71,7 @@ def prepare_job(job: VideoNevaJob) -> int:
     def tell_rejected(num_rejected: int, errors: Iterator[dict[str, Any]]) -> None:
         for error in errors:
             counts[error["reason"]] += 1
+            count(of_pods.ROWS_REJECTED, error["reason"])
             if not firsts:
                 firsts.append(error)
 
@@ -132,10 +138,16 @@ def _refuse(reason: Reason, words: str) -> int:
     return EXIT_ROWS_FAILED
 
 
-def _run(command: Callable[[VideoNevaJob], int]) -> None:
+def _run(command: Callable[[VideoNevaJob], int], exporter: Exporter) -> None:
     configure_logging()
     try:
-        code = command(job_of_environment())
+        with private_temporary_files("neva-metrics"):
+            metrics_dir = Path(tempfile.mkdtemp(prefix="metrics-"))
+            with serving_metrics(exporter, metrics_dir):
+                check_tracing()
+                job = job_of_environment()
+                log_fields(job=job.metadata.name)
+                code = command(job)
     except NevaError as error:
         log.error("failed", reason=error.reason, error=error.message)
         leave_last_words(error.reason, error.message)

@@ -35,8 +35,8 @@ class Progress:
     """How far a run is, in rows; `num_done` counts failed rows, too, and so does `num_failed`.
 
     `trouble` is what made a worker leave a shard within the last minute; `num_leased` shards are
-    being worked on. Of a retry these are the rows that it asks; `num_kept` beside them were
-    answered by the run that it retries.
+    being worked on, `num_waiting` messages wait. Of a retry these are the rows that it asks;
+    `num_kept` beside them were answered by the run that it retries.
     """
 
     num_rows: int
@@ -47,6 +47,7 @@ class Progress:
     trouble: Trouble | None = None
     num_leased: int = 0
     num_kept: int = 0
+    num_waiting: int = 0
 
     @property
     def finished(self) -> bool:
@@ -132,6 +133,7 @@ class Reconciler:
             trouble=read_trouble(self._client, self._run_id),
             num_leased=len(leases),
             num_kept=self._num_kept,
+            num_waiting=num_waiting,
         )
 
     def _may_be_leased(self, now_s: float, taken: Iterable[int]) -> Collection[int]:

@@ -25,6 +25,9 @@ from judge.pacing.rate import Pace, TokenEstimate
 from judge.pacing.retry import RetryPolicy
 from judge.plan import PlannedReview
 from judge.replies import ReplyLog
+from neva import tracing
+from neva.metrics import of_pods
+from neva.metrics.counting import count, write_counts
 from neva.reasons import Reason
 
 _LOST_IN_A_ROW = 10
@@ -143,6 +146,7 @@ class _Asking:
             await self._client.close()
             self._is_over = True
             self._to_write.set()
+            write_counts()
             await writer  # raises StoreError for what it could not write
         if self._stop is not None:
             raise self._stop
@@ -194,7 +198,8 @@ class _Asking:
 
     async def _ask(self, review: PlannedReview) -> Outcome | JudgeStopped:
         try:
-            return await self._client.review(review.request)
+            with tracing.span("judge request"):
+                return await self._client.review(review.request)
         except (ReviewFailed, JudgeStopped) as failure:
             return failure
 
@@ -209,6 +214,7 @@ class _Asking:
             num_running = len(self._running)
             one = self._running.pop(task)
             outcome = task.result()
+            _count(outcome, self._budget.limits)
             if isinstance(outcome, JudgeStopped):
                 self._stop = self._stop or outcome  # other replies are paid for: keep them
             elif isinstance(outcome, Reply):
@@ -252,7 +258,9 @@ class _Asking:
 
     def _finish(self, one: _Try, outcome: Outcome) -> None:
         self._done[one.review.digest] = outcome
-        self._num_failed += isinstance(outcome, ReviewFailed)
+        if isinstance(outcome, ReviewFailed):
+            self._num_failed += 1
+            count(of_pods.JUDGE_FAILED, outcome.reason)
         if self._progress is not None:
             self._progress(len(self._done), self._num_wanted, self._num_failed)
 
@@ -267,6 +275,19 @@ class _Asking:
         if self._running:
             await asyncio.wait(self._running, timeout=_GRACE_S)
             self._take(asyncio.get_running_loop().time())
+
+
+def _count(outcome: Outcome | JudgeStopped, prices: BudgetLimits) -> None:
+    if isinstance(outcome, Reply):
+        prompt, completion = outcome.num_prompt_tokens or 0, outcome.num_completion_tokens or 0
+        count(of_pods.JUDGE_REQUESTS, "replied")
+        count(of_pods.JUDGE_TOKENS, "prompt", by=prompt)
+        count(of_pods.JUDGE_TOKENS, "completion", by=completion)
+        count(of_pods.JUDGE_COST, by=prices.price(prompt, completion))
+    elif isinstance(outcome, JudgeStopped):
+        count(of_pods.JUDGE_REQUESTS, "stopped")
+    else:
+        count(of_pods.JUDGE_REQUESTS, outcome.fault or "refused")
 
 
 def _earlier(one_s: float, other_s: float | None) -> float:

@@ -79,10 +79,22 @@ class Settings(BaseSettings):
         default_factory=lambda: Path(tempfile.gettempdir()), description="Sockets, media, pixels."
     )
     debug: bool = Field(False, description="Errors with their traceback, as by `neva --debug`.")
-    log_level: str = Field("INFO", description="Level of the JSON logs.")
+    log_level: str = Field("INFO", description="Level of the logs.")
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="Of the logs; auto is console on a terminal, else JSON."
+    )
+    tracing: bool = Field(
+        False, description="Send OpenTelemetry traces to OTEL_EXPORTER_OTLP_ENDPOINT."
+    )
     job: str | None = Field(None, description="The job as JSON; a cluster's pods get it so.")
     idle_exit_s: float = Field(
         10.0, gt=0, description="A worker started with --until-done ends when idle for so long."
+    )
+    metrics_port: int | None = Field(
+        None, ge=0, le=65535, description="Port of a pod's /metrics; none serves no metrics."
+    )
+    metrics_dir: Path | None = Field(
+        None, description="Where a process leaves its counts; set by the one that serves them."
     )
     termination_log: Path | None = Field(
         None, description="Where a pod's process says why it ends; none is /dev/termination-log."

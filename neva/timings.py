@@ -11,14 +11,8 @@ from typing import Final
 import orjson
 
 from neva.ledger import layout
+from neva.stages import DECODE, DOWNLOAD, ENGINE, PREPROCESS, WAIT_FOR_ENGINE, WAIT_FOR_MEDIA
 from neva.store.base import Store
-
-DOWNLOAD: Final = "download"
-DECODE: Final = "decode"
-PREPROCESS: Final = "preprocess"
-WAIT_FOR_MEDIA: Final = "wait_for_media"
-WAIT_FOR_ENGINE: Final = "wait_for_engine"
-ENGINE: Final = "engine"
 
 _WORDS: Final = (
     (ENGINE, "engine"),

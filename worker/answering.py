@@ -18,9 +18,11 @@ from pathlib import Path
 
 import structlog
 
-from neva import timings
+from neva import stages, tracing
 from neva.errors import NevaError, RowError
 from neva.ledger import FinishedRow, ShardRow
+from neva.metrics import of_workers
+from neva.metrics.counting import count
 from neva.prompting import Prompt
 from neva.reasons import Reason
 from neva.row_prompt import RowPrompts
@@ -58,6 +60,7 @@ class _Asked:
     prompt: Prompt
     media: PreparedMedia
     num_alone: int = 0  # failed tries while it was alone in the engine
+    end_span: Callable[[], None] = lambda: None  # of the present request
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +171,7 @@ class _Run:
             if self.in_flight:
                 self._collect(_POLL_BESIDE_MEDIA_S)
                 continue
-            with self.job.seconds.measure(timings.WAIT_FOR_MEDIA):
+            with self.job.seconds.measure(stages.WAIT_FOR_MEDIA):
                 ahead.ready(_POLL_S)
             self.tick()
 
@@ -187,11 +190,22 @@ class _Run:
 
     def _submit(self, asked: _Asked) -> None:
         self._wait_for_engine()
-        self.in_flight[asked.row.row_id] = asked
         try:
-            self.job.engine.submit(self._request(asked))
+            self._send(asked)
         except EngineLost as lost:
             self._engine_died(lost)
+
+    def _send(self, asked: _Asked) -> None:
+        self.in_flight[asked.row.row_id] = asked
+        asked.end_span = tracing.begin("engine request", row=asked.row.row_id)
+        self.job.engine.submit(self._request(asked))
+
+    def _arrived(self, outcome: Outcome) -> _Asked | None:
+        """The row that it is about; None of one that was given up meanwhile."""
+        asked = self.in_flight.pop(outcome.request_id, None)
+        if asked is not None:
+            asked.end_span()
+        return asked
 
     def _request(self, asked: _Asked) -> GenerateRequest:
         return GenerateRequest(
@@ -207,13 +221,13 @@ class _Run:
     def _collect(self, timeout_s: float) -> None:
         self.tick()
         try:
-            with self.job.seconds.measure(timings.ENGINE):
+            with self.job.seconds.measure(stages.ENGINE):
                 outcomes = self.job.engine.poll(timeout_s)
         except EngineLost as lost:
             self._engine_died(lost)
             return
         for outcome in outcomes:
-            asked = self.in_flight.pop(outcome.request_id, None)
+            asked = self._arrived(outcome)
             if asked is not None:
                 self._take(asked, outcome)
 
@@ -222,11 +236,15 @@ class _Run:
             row = self.job.outputs.answered(
                 asked.row, asked.prompt, outcome, asked.media, self.attempt
             )
+            count(of_workers.ROWS_ANSWERED)
+            count(of_workers.PROMPT_TOKENS, by=asked.prompt.num_tokens)
+            count(of_workers.ANSWER_TOKENS, by=len(outcome.token_ids))
             self._finish(asked.media, row)
         elif outcome.retryable:
             if alone:
                 self._tried_alone(asked, outcome.reason, outcome.message)
             else:
+                count(of_workers.ROW_RETRIES, outcome.reason)
                 self.suspects.append(asked)
         else:
             self._finish(asked.media, failed(asked.row, outcome.reason, outcome.message))
@@ -241,26 +259,34 @@ class _Run:
 
     def _engine_died(self, lost: EngineLost) -> None:
         log.warning("engine lost", error=lost.message, rows=len(self.in_flight))
+        count(of_workers.ROW_RETRIES, Reason.ENGINE_CRASHED, by=len(self.in_flight))
+        for asked in self.in_flight.values():
+            asked.end_span()
         self.suspects.extend(self.in_flight.values())
         self.in_flight.clear()
         self.job.turn.leave()
 
     def _ask_alone(self, asked: _Asked) -> None:
         """Ask one row with the engine to itself, until it is answered or given up."""
+        with structlog.contextvars.bound_contextvars(row=asked.row.row_id):
+            self._ask_this_alone(asked)
+
+    def _ask_this_alone(self, asked: _Asked) -> None:
         while not self.job.turn.take_alone():
             self.tick()
             time.sleep(_POLL_S)
         self._wait_for_engine()
-        self.in_flight[asked.row.row_id] = asked
+        log.info("row asked alone", num_failed=asked.num_alone)
         try:
-            self.job.engine.submit(self._request(asked))
+            self._send(asked)
             while asked.row.row_id in self.in_flight:
                 self.tick()
                 for outcome in self.job.engine.poll(_POLL_S):
-                    if self.in_flight.pop(outcome.request_id, None) is not None:
+                    if self._arrived(outcome) is not None:
                         self._take(asked, outcome, alone=True)
         except EngineLost as lost:
             del self.in_flight[asked.row.row_id]
+            asked.end_span()
             self._tried_alone(asked, Reason.ENGINE_CRASHED, lost.message + self._engines_end())
         finally:
             self.job.turn.leave()
@@ -268,6 +294,7 @@ class _Run:
     def _tried_alone(self, asked: _Asked, reason: Reason, message: str) -> None:
         asked.num_alone += 1
         if asked.num_alone < self.job.max_attempts:
+            count(of_workers.ROW_RETRIES, reason)
             self.suspects.append(asked)
             return
         words = f"{message} ({asked.num_alone} times with this row alone)"
@@ -289,7 +316,7 @@ class _Run:
         while True:
             self.tick()
             try:
-                with self.job.seconds.measure(timings.WAIT_FOR_ENGINE):
+                with self.job.seconds.measure(stages.WAIT_FOR_ENGINE):
                     self.job.engine.status(_WAIT_FOR_ENGINE_S)
             except EngineLost:
                 if time.monotonic() > deadline_s:

@@ -12,6 +12,7 @@ from neva.errors import ConfigError, NevaError
 from neva.logs import configure_logging
 from neva.pod import job_of_environment, leave_last_words
 from neva.settings import settings
+from neva.tracing import check_tracing
 from worker.engine.launch import EXIT_CONFIG
 from worker.supervisor import Ended, Overrides, Supervisor
 
@@ -53,6 +54,7 @@ def worker(
     """
     configure_logging()
     try:
+        check_tracing()
         options = Overrides(
             tensor_parallel_size=tensor_parallel_size,
             pipeline_parallel_size=pipeline_parallel_size,

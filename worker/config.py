@@ -15,6 +15,7 @@ from neva.local_model import LocalModel
 
 CONFIG_FILE = "worker.json"
 DRAINING_FILE = "draining"
+METRICS_FOLDER = "metrics"
 CALIBRATION_FILE = "calibration.safetensors"
 CALIBRATION_ERROR_FILE = "calibration.error"
 _BUSY_SUFFIX = ".busy"

@@ -18,17 +18,20 @@ import redis
 import structlog
 from celery import Task
 from celery.exceptions import Reject
-from celery.signals import setup_logging, worker_process_init, worker_ready
+from celery.signals import setup_logging, worker_process_init, worker_process_shutdown, worker_ready
 
-from neva import queue
+from neva import queue, tracing
 from neva.errors import ConfigError, NevaError
 from neva.lease import Leases
 from neva.ledger import Ledger, Manifest, ShardPlan
 from neva.ledger.control import Control
-from neva.logs import configure_logging
+from neva.logs import configure_logging, log_fields
 from neva.media_store import open_media
+from neva.metrics import of_workers
+from neva.metrics.counting import count, write_counts
 from neva.process import die_with_parent
 from neva.quantization import quantization_record
+from neva.reasons import Reason
 from neva.row_prompt import RowPrompts
 from neva.settings import Settings, settings
 from neva.spec import JobSpec, VideoNevaJob
@@ -165,10 +168,15 @@ def main() -> None:
     def tie_to_consumer(**_: Any) -> None:
         die_with_parent(consumer_pid)
 
+    def flush_spans(**_: Any) -> None:
+        tracing.flush()
+
     worker_process_init.connect(tie_to_consumer, weak=False)
+    worker_process_shutdown.connect(flush_spans, weak=False)
     configure_logging()
     die_with_parent(config.supervisor_pid)
     manifest, _ = read_run(config.output_uri)
+    log_fields(job=manifest.job["metadata"]["name"], run=manifest.run_id)
     app = queue.make_app(config.redis_url, manifest.run_id)
     child = lru_cache(maxsize=1)(lambda: Child(config))
     client = queue.connect(config.redis_url)
@@ -185,13 +193,17 @@ def main() -> None:
         except NevaError as error:
             # The controller sees a shard without lease and sends it again.
             log.error("shard left", shard=shard, reason=error.reason, error=error.message)
+            _count_left(error.reason)
             with contextlib.suppress(redis.RedisError):
                 report_trouble(client, manifest.run_id, error)
             return
         except redis.RedisError as error:
             log.error("shard left", shard=shard, error=str(error))
+            _count_left(Reason.BROKER_UNAVAILABLE)
             return
         log.info("shard", shard=shard, outcome=outcome.value)
+        count(of_workers.SHARDS, outcome.name.lower())
+        write_counts()
         if outcome is Outcome.DRAINED:
             raise Reject("draining", requeue=True)
 
@@ -215,6 +227,12 @@ def main() -> None:
     arguments += [f"--hostname={config.worker_id}@%h", "--loglevel=WARNING"]
     arguments += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
     app.worker_main(arguments)
+
+
+def _count_left(reason: Reason) -> None:
+    count(of_workers.SHARDS, "left")
+    count(of_workers.SHARDS_LEFT, reason)
+    write_counts()
 
 
 def _keep_logging(**_: Any) -> None:

@@ -14,6 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 from types import TracebackType
 from typing import Self
 
@@ -62,7 +63,10 @@ class Heartbeat:
         self._must_ask = False
         self._stop = threading.Event()
         self._lost = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"heartbeat-{shard}", daemon=True)
+        # With the shard's thread's context, which is logged.
+        self._thread = threading.Thread(
+            target=copy_context().run, args=(self._run,), name=f"heartbeat-{shard}", daemon=True
+        )
         self.num_done = 0
         self.num_failed = 0
 

@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+import structlog
 
 from neva.ledger import FinishedRow, ShardRow, error_line
+from neva.metrics import of_workers
+from neva.metrics.counting import count
 from neva.model_profile import ModelProfile
 from neva.nemo_cleaning import nemo_full_text, nemo_response
 from neva.prompting import Prompt
@@ -21,6 +24,8 @@ from neva.templates import add_media_tag
 from neva.tokens import Tokenizer
 from worker.engine.protocol import GenerateResult
 from worker.media.shared import PreparedMedia
+
+log = structlog.get_logger()
 
 # Sums of floats differ in their last bits with the batch they were computed in.
 _LOGPROB_DECIMALS = 4
@@ -147,5 +152,7 @@ def _logprobs(result: GenerateResult) -> dict[str, Any]:
 
 
 def failed(row: ShardRow, reason: str, message: str) -> FinishedRow:
-    """A row that has no answer, with the reason why."""
+    """A row that has no answer, with the reason why; counted and logged as one."""
+    count(of_workers.ROWS_FAILED, reason)
+    log.warning("row failed", row=row.row_id, reason=reason, error=message)
     return FinishedRow(row.seq, row.row_id, None, error_line(row.line, row.record, reason, message))

@@ -16,6 +16,7 @@ from enum import Enum
 import redis
 import structlog
 
+from neva import tracing
 from neva.errors import NevaError
 from neva.lease import Lease, Leases
 from neva.ledger import Claim, FinishedRow, Ledger, Release, ShardPlan, ShardRow, select_rows
@@ -80,7 +81,8 @@ class ShardWorker:
         while attempt is not None:
             structlog.contextvars.bind_contextvars(shard=plan.number, attempt=attempt.number)
             try:
-                committed = self._attempt(plan, rows, attempt, delivery_tag)
+                with tracing.span("shard", shard=plan.number, attempt=attempt.number):
+                    committed = self._attempt(plan, rows, attempt, delivery_tag)
             except LeaseLost as lost:
                 log.warning("lease lost", error=lost.message)
                 return Outcome.LOST
@@ -226,9 +228,10 @@ class ShardWorker:
         if heartbeat.lost_before_write():
             raise LeaseLost(f"a later attempt has shard {plan.number}")
         # Lost or won, the shard is done: one commit exists.
-        self.ledger.commit(
-            plan.number, attempt.number, [*refs, *writer.refs], list(finished.values())
-        )
+        with tracing.span("commit", shard=plan.number, attempt=attempt.number):
+            self.ledger.commit(
+                plan.number, attempt.number, [*refs, *writer.refs], list(finished.values())
+            )
         return True
 
     def _give_back(self, shard: int, attempt: int, writer: PartWriter, release: Release) -> None:

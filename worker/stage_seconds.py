@@ -7,9 +7,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from neva.metrics import of_workers
+from neva.metrics.counting import count
+
 
 class StageSeconds:
-    """Sums by stage (`neva.timings`). Safe between threads.
+    """Sums by stage (`neva.stages`), which are exported, too. Safe between threads.
 
     Stages that run in several threads at once (download, decoding) may add up to more than the
     time that passed.
@@ -22,6 +25,7 @@ class StageSeconds:
     def add(self, stage: str, seconds: float) -> None:
         with self._lock:
             self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds
+        count(of_workers.STAGE_SECONDS, stage, by=seconds)
 
     @contextmanager
     def measure(self, stage: str) -> Iterator[None]:

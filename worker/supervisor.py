@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -28,6 +29,11 @@ from neva.language_sizes import read_language_sizes
 from neva.ledger import Ledger
 from neva.ledger.control import Control
 from neva.local_model import LocalModel
+from neva.logs import log_fields
+from neva.metrics import of_workers
+from neva.metrics.base import Exporter, Sample
+from neva.metrics.counting import count
+from neva.metrics.export import serving_metrics
 from neva.model_files import fetch_model, find_model
 from neva.process import is_alive, private_dir
 from neva.quantization import require_modelopt, require_whole_groups
@@ -36,7 +42,7 @@ from neva.settings import settings
 from neva.spec import JobSpec
 from neva.store import open_store
 from worker.calibration_process import CalibrationProcess
-from worker.config import DRAINING_FILE, WorkerConfig
+from worker.config import DRAINING_FILE, METRICS_FOLDER, WorkerConfig
 from worker.consumer import read_run
 from worker.engine.client import EngineClient, EngineLost
 from worker.engine.launch import (
@@ -47,6 +53,7 @@ from worker.engine.launch import (
     QuantizationConfig,
 )
 from worker.engine.watchdog import EngineWatchdog
+from worker.engine_metrics import engine_samples
 from worker.lookout import Lookout
 from worker.media.installed import require_decoder
 from worker.stalled import StalledChildren
@@ -101,6 +108,7 @@ class Supervisor:
         self, output_uri: str, redis_url: str, overrides: Overrides, *, until_done: bool = False
     ) -> None:
         manifest, spec = read_run(output_uri)
+        log_fields(job=manifest.job["metadata"]["name"], run=manifest.run_id)
         self._control = Control(open_store(output_uri))
         self._watch = (
             RunWatch.connect(output_uri, redis_url, manifest, settings()) if until_done else None
@@ -162,7 +170,11 @@ class Supervisor:
         try:
             # Before a model is loaded for nothing.
             verdict = Verdict.STAY if self._control.look().order is None else Verdict.STOPPED
-            with Lookout(self._control, self._watch, lambda: self._config.busy) as lookout:
+            metrics_dir = self._scratch_dir / METRICS_FOLDER
+            with (
+                serving_metrics(Exporter.WORKER, metrics_dir, self._samples),
+                Lookout(self._control, self._watch, lambda: self._config.busy) as lookout,
+            ):
                 while not self._stopping and verdict is Verdict.STAY:
                     if self._calibration is None or self._calibration.keep(config_file):
                         self._keep_engine()
@@ -171,7 +183,7 @@ class Supervisor:
                     self._stalled.kill(self._config.signs_of_life)
                     time.sleep(_CHECK_INTERVAL_S)
                     verdict = lookout.verdict
-            self._drain()
+                self._drain()
         finally:
             self._end()
         return _ENDED_BY[verdict]
@@ -179,8 +191,14 @@ class Supervisor:
     def _request_stop(self, signum: int, frame: Any) -> None:
         self._stopping = True
 
+    def _samples(self) -> Iterator[Sample]:
+        """Called by the threads that serve the metrics."""
+        yield Sample(of_workers.SHARDS_IN_WORK, len(list(self._config.busy_files)))
+        yield from engine_samples(self._config.engine_socket)
+
     def _keep_engine(self) -> None:
         if self._engine is None:
+            count(of_workers.ENGINE_STARTS)
             self._engine = EngineProcesses.start(self._engine_config())
             self._engine_started_s, self._engine_ready = time.monotonic(), False
             log.info("engine started", pids=self._engine.pids)
@@ -192,6 +210,7 @@ class Supervisor:
         self._forget_watchdog()
         words = self._engine.last_words(dead)
         log.error("engine died", rank=dead.rank, exit_code=dead.exit_code, error=words.message)
+        count(of_workers.ENGINE_DEATHS, words.reason)
         self._config.engine_end_file.write_text(words.message, encoding="utf-8")
         self._engine.terminate()
         self._engine = None
@@ -233,6 +252,7 @@ class Supervisor:
         problem = self._watchdog.check()
         if problem is not None:
             log.error("engine hangs", error=problem)
+            count(of_workers.ENGINE_DEATHS, Reason.ENGINE_CRASHED)
             self._config.engine_end_file.write_text(problem, encoding="utf-8")
             self._forget_watchdog()
             engine.kill()
@@ -281,6 +301,7 @@ class Supervisor:
                 )
             time.sleep(_CONSUMER_RESTART_PAUSE_S)
         command = [sys.executable, "-m", "worker.consumer", str(config_file)]
+        count(of_workers.CONSUMER_STARTS)
         self._consumer = subprocess.Popen(command, stdin=subprocess.DEVNULL)
         self._consumer_started_s = time.monotonic()
         log.info("consumer started", pid=self._consumer.pid)

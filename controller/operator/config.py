@@ -108,6 +108,9 @@ class OperatorConfig(_Model):
     cluster: ClusterConfig = Field(default_factory=ClusterConfig)
     health_port: int = Field(8080, ge=0, le=65535)
     metrics_port: int = Field(9090, ge=0, le=65535)
+    pod_metrics_port: int | None = Field(
+        None, ge=1, le=65535, description="Where the jobs' pods serve theirs; none: nowhere."
+    )
 
 
 def load_config(path: Path) -> OperatorConfig:

@@ -5,12 +5,13 @@ The label is `folder`, `<namespace>/<name>`: Prometheus has a `namespace` of its
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from controller.operator.health import Metric, Samples
 from controller.operator.world import Key
 from neva.conditions import Phase
+from neva.metrics import of_operator as metrics
+from neva.metrics.base import Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class FolderFigures:
         phases: of its jobs that are still in the cluster.
         polled_s: when it was last listed, seconds since the epoch; None: not yet.
         failing: the last turn could not do everything.
+        conditions: type, status and reason of each, as written.
     """
 
     seen: int
@@ -35,31 +37,28 @@ class FolderFigures:
     phases: Collection[str]
     polled_s: float | None
     failing: bool
+    conditions: Collection[tuple[str, str, str]] = ()
 
 
-def folder_metrics(folders: Mapping[Key, FolderFigures]) -> dict[str, Metric]:
-    """Metrics by name."""
-    named = {"/".join(key): figures for key, figures in sorted(folders.items())}
-
-    def each(attribute: str) -> Samples:
-        return [({"folder": n}, float(getattr(f, attribute))) for n, f in named.items()]
-
-    polled = [({"folder": n}, f.polled_s) for n, f in named.items() if f.polled_s is not None]
-    jobs = [
-        ({"folder": name, "state": state}, number)
-        for name, figures in named.items()
-        for state, number in _states(figures.phases).items()
-    ]
-    return {
-        "neva_drop_folder_files": ("gauge", "Drops at the last listing.", each("seen")),
-        "neva_drop_folder_files_settling": ("gauge", "Drops that change.", each("settling")),
-        "neva_drop_folder_files_waiting": ("gauge", "Drops without a slot.", each("waiting")),
-        "neva_drop_folder_files_refused": ("gauge", "Drops that make no job.", each("refused")),
-        "neva_drop_folder_jobs_started_total": ("counter", "Jobs made.", each("started")),
-        "neva_drop_folder_jobs": ("gauge", "Jobs that are still there.", jobs),
-        "neva_drop_folder_last_poll_timestamp_seconds": ("gauge", "Last listing.", polled),
-        "neva_drop_folder_failing": ("gauge", "The last look failed.", each("failing")),
-    }
+def folder_samples(folders: Mapping[Key, FolderFigures]) -> Iterator[Sample]:
+    """Each folder's series."""
+    for key, figures in sorted(folders.items()):
+        folder = "/".join(key)
+        for metric, value in (
+            (metrics.FOLDER_FILES, figures.seen),
+            (metrics.FOLDER_SETTLING, figures.settling),
+            (metrics.FOLDER_WAITING, figures.waiting),
+            (metrics.FOLDER_REFUSED, figures.refused),
+            (metrics.FOLDER_STARTED, figures.started),
+            (metrics.FOLDER_FAILING, figures.failing),
+        ):
+            yield Sample(metric, value, (folder,))
+        if figures.polled_s is not None:
+            yield Sample(metrics.FOLDER_POLLED, figures.polled_s, (folder,))
+        for state, number in _states(figures.phases).items():
+            yield Sample(metrics.FOLDER_JOBS, number, (folder, state))
+        for kind, status, reason in figures.conditions:
+            yield Sample(metrics.FOLDER_CONDITION, 1, (folder, kind, status, reason))
 
 
 def _states(phases: Collection[str]) -> dict[str, int]:

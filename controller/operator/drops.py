@@ -183,6 +183,7 @@ class DropFolders:
         """What the metrics tell of every folder that this process looks at."""
         with self._lock:
             memories = dict(self._memory)
+            bodies = dict(self._bodies)
             jobs = {labelled: list(bodies.values()) for labelled, bodies in self._jobs.items()}
         return {
             key: FolderFigures(
@@ -194,6 +195,7 @@ class DropFolders:
                 phases=[phase_of(job) for job in jobs.get((key[0], bounded(key[1])), [])],
                 polled_s=memory.scanned_s,
                 failing=memory.failed,
+                conditions=_conditions(bodies.get(key) or {}),
             )
             for key, memory in memories.items()
         }
@@ -204,6 +206,11 @@ class DropFolders:
             memories, self._memory = self._memory, {}
         for memory in memories.values():
             memory.stop()
+
+
+def _conditions(body: Json) -> list[tuple[str, str, str]]:
+    said = (body.get("status") or {}).get("conditions") or []
+    return [(one["type"], one["status"], one["reason"]) for one in said]
 
 
 def _identity(body: Json) -> tuple[str, int]:

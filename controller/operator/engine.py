@@ -187,6 +187,11 @@ class Engine:
         memory.run = replace(run, after=ended)
         self._queue.add(key)
 
+    def looks(self) -> dict[Key, RunSeen]:
+        """The last look at each run, for the metrics."""
+        with self._lock:
+            return {key: m.run for key, m in self._memory.items() if m.run is not None}
+
     def _memory_of(self, key: Key, uid: str) -> _Memory:
         with self._lock:
             memory = self._memory.get(key)

@@ -44,6 +44,8 @@ def job_container_env(
         {"name": "NEVA_CACHE_DIR", "value": CACHE_DIR},
         {"name": "HOME", "value": "/tmp"},
     ]
+    if config.pod_metrics_port is not None:
+        env.append({"name": "NEVA_METRICS_PORT", "value": str(config.pod_metrics_port)})
     if role is Role.WORKER:
         env.append(_secret_env("NEVA_REDIS_URL", config.redis.secret_name, config.redis.secret_key))
     if role is Role.FINISH and spec.judge is not None and spec.judge.api_key_secret:
@@ -94,6 +96,7 @@ def pod_template(
         "command": command,
         "env": overlay({"env": env}, {"env": defaults.env})["env"],
         "envFrom": [*env_from, *defaults.env_from],
+        "ports": _ports(config),
         "resources": defaults.resources,
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -158,6 +161,12 @@ def _volumes(
             volumes.append({"name": name, "configMap": {"name": ref.name, "items": items}})
             mounts.append({"name": name, "mountPath": folder, "readOnly": True})
     return volumes, mounts
+
+
+def _ports(config: OperatorConfig) -> list[dict[str, Any]]:
+    if config.pod_metrics_port is None:
+        return []
+    return [{"name": "metrics", "containerPort": config.pod_metrics_port}]
 
 
 def _without_empty(block: dict[str, Any]) -> dict[str, Any]:

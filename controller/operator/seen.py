@@ -143,7 +143,7 @@ class RunSeen:
         num_kept: rows that the run which this one retries has answered.
         order: of `neva suspend` or `neva cancel`, that holds.
         eta_s: least and most time left.
-        active: somebody holds a lease.
+        num_leased: shards that somebody holds; num_waiting: messages in the queue.
         after: uids of children that had ended before the look began: what they did was seen.
         summary: summary.json, when every shard is committed and the finish pod wrote it.
         score: the judge's overall score.
@@ -159,13 +159,19 @@ class RunSeen:
     order: Order | None = None
     num_shards: int = 0
     num_shards_done: int = 0
-    active: bool = False
+    num_leased: int = 0
+    num_waiting: int = 0
     rows_per_s: float | None = None
     eta_s: tuple[float, float] | None = None
     trouble: Trouble | None = None
     after: frozenset[str] = frozenset()
     summary: Mapping[str, Any] | None = None
     score: str | None = None
+
+    @property
+    def active(self) -> bool:
+        """Somebody holds a lease."""
+        return self.num_leased > 0
 
     @property
     def all_committed(self) -> bool:

@@ -12,18 +12,17 @@ import signal
 import threading
 import time
 import uuid
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import structlog
 
 from controller.operator.act import Actor
 from controller.operator.api import ApiError, Json, KubeApi
 from controller.operator.config import OperatorConfig
-from controller.operator.drop_metrics import folder_metrics
+from controller.operator.drop_metrics import folder_samples
 from controller.operator.drops import DropFolders
 from controller.operator.engine import Engine
-from controller.operator.health import Answer, HttpServer, metrics_text
+from controller.operator.job_metrics import failed_pod_samples, job_samples, phase_samples
 from controller.operator.leader import RETRY_S, Elector
 from controller.operator.names import SELECTOR
 from controller.operator.read import owner_of
@@ -33,6 +32,10 @@ from controller.operator.watch import watch
 from controller.operator.workqueue import WorkQueue
 from controller.operator.world import Key, World
 from neva.errors import ConfigError
+from neva.http_server import Answer, HttpServer
+from neva.metrics import of_operator
+from neva.metrics.base import Exporter, Sample
+from neva.metrics.export import PodSums, metrics_text
 from neva.reasons import Reason
 
 log = structlog.get_logger()
@@ -75,6 +78,7 @@ class Service:
             if election.enabled
             else None
         )
+        self._sums = PodSums()
         self._watching = asyncio.Event()
         self._leading = threading.Event()
         self._stopping = threading.Event()
@@ -224,30 +228,21 @@ class Service:
         return 200, "leading\n" if self._leading.is_set() else "standing by\n"
 
     def _metrics(self) -> Answer:
-        counters = self._engine.counters
-        phases = Counter[str]()
-        for key in self.world.held_jobs():
-            body = self.world.job_body(key) or {}
-            phases[(body.get("status") or {}).get("phase") or "Pending"] += 1
-        return 200, metrics_text(
-            {
-                "neva_operator_leading": ("gauge", "Acts.", float(self._leading.is_set())),
-                "neva_operator_jobs": (
-                    "gauge",
-                    "VideoNevaJobs.",
-                    [({"phase": phase}, number) for phase, number in sorted(phases.items())],
-                ),
-                "neva_operator_queue_length": ("gauge", "Keys due or delayed.", len(self._queue)),
-                "neva_operator_reconciles_total": ("counter", "Turns.", counters.reconciles),
-                "neva_operator_errors_total": ("counter", "Turns that failed.", counters.errors),
-                "neva_operator_reconcile_seconds_total": (
-                    "counter",
-                    "Time spent in turns.",
-                    counters.seconds,
-                ),
-                **folder_metrics(self._drops.figures()),
-            }
-        )
+        return 200, metrics_text(Exporter.OPERATOR, [*self._sums(), *self._samples()])
+
+    def _samples(self) -> Iterator[Sample]:
+        counters, jobs = self._engine.counters, self.world.job_bodies()
+        leading = self._leading.is_set()
+        yield Sample(of_operator.OPERATOR_LEADING, leading)
+        yield Sample(of_operator.OPERATOR_QUEUE, len(self._queue))
+        yield Sample(of_operator.OPERATOR_TURNS, counters.reconciles)
+        yield Sample(of_operator.OPERATOR_ERRORS, counters.errors)
+        yield Sample(of_operator.OPERATOR_SECONDS, counters.seconds)
+        yield from phase_samples(jobs)
+        if leading:
+            yield from job_samples(jobs, self._engine.looks(), time.time())
+            yield from failed_pod_samples(self.world.pod_bodies())
+        yield from folder_samples(self._drops.figures())
 
 
 def _names(bodies: Iterable[Json]) -> set[tuple[Key, str]]:

@@ -130,6 +130,14 @@ class World:
         with self._lock:
             return (self._children if kind == "children" else self._pods).names()
 
+    def job_bodies(self) -> dict[Key, Json]:
+        with self._lock:
+            return dict(self._jobs)
+
+    def pod_bodies(self) -> list[Json]:
+        with self._lock:
+            return [body for held in self._pods.bodies.values() for body in held.values()]
+
     def held_jobs(self) -> set[Key]:
         with self._lock:
             return set(self._jobs)

@@ -15,7 +15,11 @@ import boto3.session
 import botocore.session
 from botocore.config import Config
 
+from neva.metrics import of_pods
+from neva.metrics.counting import count
+
 if TYPE_CHECKING:
+    from botocore.awsrequest import AWSPreparedRequest
     from botocore.config import _RetryDict
     from mypy_boto3_s3 import S3Client
 
@@ -57,6 +61,8 @@ def _new_client() -> S3Client:
         tcp_keepalive=True,
         user_agent_extra="neva-batch",
     )
+    # Of the session, so that its clients have it from their making on.
+    core.get_component("event_emitter").register("before-send.s3", _count_request)
     client: S3Client = session.client("s3", config=config)
     host = urlsplit(client.meta.endpoint_url).hostname or ""
     chosen_style = core.get_scoped_config().get("s3", {}).get("addressing_style")
@@ -64,6 +70,16 @@ def _new_client() -> S3Client:
         # Other servers seldom have a DNS name per bucket.
         client = session.client("s3", config=config.merge(Config(s3={"addressing_style": "path"})))
     return client
+
+
+def _count_request(request: AWSPreparedRequest, event_name: str, **_: object) -> None:
+    """Count what goes out; an answer of our own instead would be a value here."""
+    operation = event_name.rpartition(".")[2]
+    count(of_pods.STORE_REQUESTS, operation)
+    attempt = request.headers.get("amz-sdk-request", b"")
+    text = attempt.decode() if isinstance(attempt, bytes) else str(attempt)
+    if text and not text.startswith("attempt=1;"):
+        count(of_pods.STORE_RETRIES, operation)
 
 
 def _retries() -> _RetryDict:

@@ -22,6 +22,8 @@ from botocore.exceptions import (
 )
 from s3transfer.exceptions import RetriesExceededError
 
+from neva.metrics import of_pods
+from neva.metrics.counting import count
 from neva.reasons import Reason
 from neva.store.base import BucketNotFound, NotFound, StoreDenied, StoreError, StoreUnavailable
 
@@ -62,9 +64,17 @@ def mapped_errors(verb: str, uri: str) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        raise _from_answer(error, verb, uri) from error
+        mapped = _from_answer(error, verb, uri)
+        _count(verb, mapped)
+        raise mapped from error
     except (BotoCoreError, Boto3Error, RetriesExceededError) as error:
-        raise _from_client(error, verb, uri) from error
+        mapped = _from_client(error, verb, uri)
+        _count(verb, mapped)
+        raise mapped from error
+
+
+def _count(verb: str, error: StoreError) -> None:
+    count(of_pods.STORE_ERRORS, verb.partition(" ")[0], error.reason)
 
 
 def status_and_code(error: ClientError) -> tuple[int, str]:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import controller.operator
 from controller.operator.config import load_config
-from tests.chart.rendering import CHART_FOLDER, only, render
+from tests.chart.rendering import only, render
 from tests.chart.value_sets import VALUE_SETS
-
-_METRIC = re.compile(r"\bneva_\w+")
 
 
 @pytest.mark.parametrize("values", VALUE_SETS.values(), ids=VALUE_SETS.keys())
@@ -30,6 +26,8 @@ def test_the_controller_understands_its_configuration(
     assert config.controller_image == container["image"]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     assert (config.health_port, config.metrics_port) == (ports["health"], ports["metrics"])
+    pods_serve = values.get("metrics", {}).get("pods", {}).get("enabled", True)
+    assert config.pod_metrics_port == (9091 if pods_serve else None)
     (url,) = [v["valueFrom"] for v in container["env"] if v["name"] == "NEVA_REDIS_URL"]
     assert url == {
         "secretKeyRef": {"name": config.redis.secret_name, "key": config.redis.secret_key}
@@ -57,18 +55,3 @@ def test_accounts_are_the_chart_s_or_the_namespaces_own(tmp_path: Path) -> None:
         path.write_text(only(manifests, "ConfigMap", "-controller")["data"]["operator.yaml"])
         config = load_config(path)
         assert (config.worker_service_account, config.finish_service_account) == expected
-
-
-def test_alerts_and_dashboards_use_only_metrics_that_the_controller_has() -> None:
-    folder = Path(controller.operator.__path__[0])
-    exported = {
-        name
-        for path in folder.rglob("*.py")
-        for name in re.findall(r'"(neva_\w+)"', path.read_text(encoding="utf-8"))
-    }
-    values = {"metrics": {"prometheusRule": {"enabled": True}}}
-    used = set(_METRIC.findall(str(only(render(values), "PrometheusRule")["spec"])))
-    for path in (CHART_FOLDER / "files" / "dashboards").glob("*.json"):
-        used |= set(_METRIC.findall(path.read_text(encoding="utf-8")))
-    assert used
-    assert used <= exported

@@ -24,7 +24,7 @@ from tests.chart.value_sets import DROP, JOB, VALUE_SETS
 
 each_value_set = pytest.mark.parametrize("values", VALUE_SETS.values(), ids=VALUE_SETS.keys())
 # No schema exists of these, other than ours for our own.
-_FOREIGN_KINDS = {"ServiceMonitor", "PrometheusRule", "VideoNevaJob", "DropFolder"}
+_FOREIGN_KINDS = {"ServiceMonitor", "PodMonitor", "PrometheusRule", "VideoNevaJob", "DropFolder"}
 _LONG = "a-release-with-a-name-as-long-as-helm-lets-it-be-abcd"
 
 

@@ -137,7 +137,8 @@ VALUE_SETS: Final[dict[str, dict[str, Any]]] = {
         "kueue": {"enabled": True},
         "metrics": {
             "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
-            "prometheusRule": {"enabled": True},
+            "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+            "prometheusRule": {"enabled": True, "runbookUrl": "https://docs.example.com/alerts/"},
             "dashboards": {"enabled": True},
         },
         "networkPolicy": {
@@ -146,6 +147,10 @@ VALUE_SETS: Final[dict[str, dict[str, Any]]] = {
             "uiFrom": [{"namespaceSelector": {"matchLabels": {"name": "ingress"}}}],
             "extraEgress": [{"ports": [{"port": 3128}]}],
         },
+    },
+    "no metrics of pods": {
+        "metrics": {"pods": {"enabled": False}},
+        "networkPolicy": {"enabled": True},
     },
     "one controller without election": {"controller": {"leaderElection": False}},
     "extras everywhere": {

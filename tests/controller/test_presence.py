@@ -11,6 +11,7 @@ import pytest
 from controller.local.presence import SILENCE_S, Presence, Rival, TakenOver, take_turn
 from neva.ledger.control import Beat, Control, Order, RunnerRecord, Stopped, this_runner
 from neva.process import ProcessIdentity
+from neva.reasons import Reason
 from tests.fakes.memory_store import MemoryStore
 
 
@@ -88,8 +89,9 @@ def test_a_runner_that_woke_up_late_sees_that_it_was_followed() -> None:
     store = MemoryStore()
     Control(store).take(1, this_runner())
     Control(store).take(2, elsewhere())
-    with Presence(store, 1) as turn, pytest.raises(TakenOver):
+    with Presence(store, 1) as turn, pytest.raises(TakenOver) as caught:
         turn.check()
+    assert caught.value.reason == Reason.LEASE_LOST
 
 
 def test_an_order_stops_the_runner_and_keeps_others_from_starting() -> None:

@@ -15,6 +15,7 @@ from neva.spec import JobSpec
 from tests.chart.readme import values_table
 from tests.chart.rendering import CHART_FOLDER, REPOSITORY
 from tests.docs.commands import commands_page
+from tests.docs.observing import metrics_page, reasons_page
 from tests.docs.schema import model_sections
 from tests.docs.variables import settings_table
 
@@ -94,6 +95,8 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "cli.md": lambda: f"{_MARK}\n\n{commands_page()}",
     "settings.md": settings_page,
     "chart.md": chart_page,
+    "metrics.md": lambda: f"{_MARK}\n\n{metrics_page()}",
+    "reasons.md": lambda: f"{_MARK}\n\n{reasons_page()}",
 }
 
 

@@ -21,6 +21,7 @@ from neva.tethered import tethered
 from tests.kube.fixtures import Cluster
 from tests.kube.kubelet.node import SELECTOR
 from tests.support.jobs import DEMO_MODEL
+from tests.support.processes import free_port
 
 Obj = dict[str, Any]
 
@@ -46,6 +47,7 @@ class Bench:
     client: kubernetes.client.ApiClient
     config: Obj = field(default_factory=dict)
     operator: subprocess.Popen[bytes] | None = None
+    metrics_urls: dict[str, str] = field(default_factory=dict)
 
     # The operator
 
@@ -137,6 +139,33 @@ class Bench:
         return dict(
             self._custom.create_namespaced_custom_object(*GROUP, self.namespace, JOBS, manifest)
         )
+
+    def make_folder(self, name: str, spec: Obj) -> None:
+        body = {
+            "apiVersion": "/".join(GROUP),
+            "kind": "DropFolder",
+            "metadata": {"name": name, "namespace": self.namespace},
+            "spec": {
+                "uri": f"{self.bucket}/{name}/",
+                "outputBase": f"{self.bucket}/runs/",
+                "pollSeconds": 1,
+                "settleSeconds": 1,
+                **spec,
+            },
+        }
+        self._custom.create_namespaced_custom_object(*GROUP, self.namespace, "dropfolders", body)
+
+    def serve_metrics(self) -> None:
+        """Have the operator and the pods serve metrics; all pods share this machine's ports."""
+        ports = {name: free_port() for name in ("operator", "worker", "finish")}
+        own_port = {"name": "NEVA_METRICS_PORT", "value": str(ports["finish"])}
+        finish = {**self.operator_config()["finishDefaults"], "env": [own_port]}
+        self.config |= {
+            "metricsPort": ports["operator"],
+            "podMetricsPort": ports["worker"],
+            "finishDefaults": finish,
+        }
+        self.metrics_urls = {k: f"http://127.0.0.1:{v}/metrics" for k, v in ports.items()}
 
     def patch(self, name: str, spec: Obj) -> None:
         self._custom.patch_namespaced_custom_object(

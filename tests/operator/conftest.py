@@ -69,6 +69,7 @@ def bench(
     store.put("context.jsonl", (clips / "context.jsonl").read_bytes())
     with cluster.client() as client:
         bench = Bench(cluster, namespace, tmp_path, broker_url, base, client)
+        bench.serve_metrics()
         bench.make_secrets()
         bench.start_operator()
         yield bench

@@ -7,7 +7,6 @@ at, its children listed, its queue emptied, its finalizer taken off.
 from __future__ import annotations
 
 import os
-import socket
 import sys
 import tempfile
 import time
@@ -21,6 +20,7 @@ from controller.local.broker import EmbeddedBroker
 from tests.kube.emulator import Request
 from tests.kube.fixtures import Cluster, running_cluster
 from tests.operator.bench import GROUP, JOBS, Bench
+from tests.support.processes import free_port
 
 NUM_CHANGES = 20
 IDLE_S = 20.0
@@ -43,7 +43,7 @@ def measure(num_jobs: int, folder: Path, redis_url: str) -> Numbers:
     """Fill a cluster with suspended jobs, change some, then leave it alone."""
     with running_cluster(folder) as cluster, cluster.client() as client:
         bench = Bench(cluster, "default", folder, redis_url, "s3://nowhere", client)
-        port = _free_port()
+        port = free_port()
         bench.config = {"metricsPort": port}
         for number in range(num_jobs):
             bench.apply(bench.manifest(f"job-{number:05d}", suspend=True))
@@ -95,12 +95,6 @@ def _num_suspended(bench: Bench) -> int:
     custom = kubernetes.client.CustomObjectsApi(bench.client)
     found = custom.list_namespaced_custom_object(*GROUP, "default", JOBS)["items"]
     return sum((job.get("status") or {}).get("phase") == "Suspended" for job in found)
-
-
-def _free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return int(server.getsockname()[1])
 
 
 def _turns(port: int) -> tuple[float, float]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
 from demo.judge_server import MODEL as JUDGE_MODEL
+from tests.dashboards.check import without_data
+from tests.dashboards.exported import TARGET, Exported, pod_target, scraping
 from tests.kube.kubelet import Kubelet
 from tests.operator.bench import AWS_VARIABLES, Bench
 from tests.operator.conftest import NUM_CLIPS
@@ -17,6 +21,7 @@ from tests.operator.conftest import NUM_CLIPS
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 
 NUM_ROWS = NUM_CLIPS * 3
+SUCCEEDED = re.compile(r'neva_job_phase{.*phase="Succeeded"} 1')
 
 
 def check_answers(bench: Bench, name: str) -> None:
@@ -24,6 +29,44 @@ def check_answers(bench: Bench, name: str) -> None:
     assert ids == sorted(set(ids)), "once, in order"
     assert len(ids) == NUM_ROWS
     assert bench.lines(name, "errors.jsonl") == []
+
+
+def make_empty_folder(bench: Bench) -> None:
+    spec = {k: v for k, v in bench.manifest()["spec"].items() if k not in ("output", "input")}
+    spec["input"] = {"mediaBasePath": f"{bench.bucket}/videos/"}
+    bench.make_folder("inbox", {"template": {"spec": spec}})
+
+
+def check_metrics(bench: Bench, pages: dict[str, list[str]]) -> None:
+    """Every panel has data, and the counts are those of the run.
+
+    What a pod counts after the last scrape goes with it, so its sums may lack the end.
+    """
+    exported = Exported()
+    labels = bench.children()[0]["spec"]["template"]["metadata"]["labels"]
+    for role in ("finish", "worker"):
+        target = pod_target(bench.namespace, {**labels, "neva-batch.dev/role": role})
+        for page in pages[role]:
+            exported.add(page, target)
+    for page in pages["operator"]:
+        exported.add(page, TARGET)
+    if folder := os.environ.get("NEVA_TEST_EXPORTED"):
+        Path(folder, "page").write_text(exported.page(), encoding="utf-8")
+        Path(folder, "namespace").write_text(bench.namespace, encoding="utf-8")
+    assert without_data(exported, bench.namespace, "kitchen") == []
+    total = exported.total
+    assert 0 < total("neva_rows_answered_total") <= NUM_ROWS
+    assert 0 < total("neva_shards_total", outcome="committed") <= NUM_ROWS // 6
+    assert 0 < total("neva_media_total", source="prepared") <= NUM_CLIPS
+    assert total("neva_answer_tokens_total") <= total("neva_engine_generated_tokens_total")
+    assert 0 < total("neva_engine_vision_passes_total") <= NUM_CLIPS
+    assert total("neva_engine_starts_total") == total("neva_consumer_starts_total") == 1
+    assert total("neva_stage_seconds_total", stage="engine") > 0
+    assert total("neva_store_requests_total", operation="PutObject") > 0
+    assert 0 < total("neva_judge_requests_total", outcome="replied") <= 2 * NUM_ROWS
+    assert total("neva_judge_tokens_total", kind="prompt") > 0
+    assert total("neva_job_rows", state="answered") == NUM_ROWS
+    assert total("neva_job_condition", type="Finished", reason="Succeeded", status="True") == 1
 
 
 def test_a_job_is_answered_judged_and_reported(
@@ -37,9 +80,13 @@ def test_a_job_is_answered_judged_and_reported(
         "context": f"{bench.bucket}/context.jsonl",
         "against": [f"{bench.bucket}/reference.jsonl"],
     }
-    bench.apply(bench.manifest(judge=judge))
-    status = bench.wait_phase("kitchen", "Succeeded", "Failed")
+    make_empty_folder(bench)
+    with scraping(bench.metrics_urls) as pages:
+        bench.apply(bench.manifest(judge=judge))
+        status = bench.wait_phase("kitchen", "Succeeded", "Failed")
+        bench.wait("the end is exported", lambda: SUCCEEDED.search(pages["operator"][-1]))
     assert status["phase"] == "Succeeded", status
+    check_metrics(bench, pages)
     check_answers(bench, "kitchen")
     rows = bench.lines("kitchen", "outputs.jsonl")
     assert sum(row["response"] == truth[row["question_id"]] for row in rows) >= 0.9 * NUM_ROWS

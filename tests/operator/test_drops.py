@@ -16,19 +16,7 @@ def make_folder(bench: Bench) -> None:
     spec: Obj = dict(bench.manifest()["spec"])
     del spec["output"]
     spec["input"] = {"mediaBasePath": f"{bench.bucket}/videos/"}
-    body = {
-        "apiVersion": "/".join(GROUP),
-        "kind": "DropFolder",
-        "metadata": {"name": "inbox", "namespace": bench.namespace},
-        "spec": {
-            "uri": f"{bench.bucket}/inbox/",
-            "outputBase": f"{bench.bucket}/runs/",
-            "pollSeconds": 1,
-            "settleSeconds": 1,
-            "template": {"spec": spec},
-        },
-    }
-    bench._custom.create_namespaced_custom_object(*GROUP, bench.namespace, "dropfolders", body)
+    bench.make_folder("inbox", {"template": {"spec": spec}})
 
 
 def test_dropped_files_are_answered_and_moved_and_bad_ones_told(bench: Bench) -> None:

@@ -1,7 +1,8 @@
-"""What runs under a process, from /proc."""
+"""What runs under a process, from /proc; and a port for one."""
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,3 +60,10 @@ def _all() -> list[Process]:
         if state not in "ZX":
             processes.append(Process(int(folder.name), int(parent), command))
     return processes
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens at now."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return int(server.getsockname()[1])

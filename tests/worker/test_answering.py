@@ -10,6 +10,8 @@ import pytest
 
 from neva.errors import RowError
 from neva.ledger import FinishedRow, ShardRow
+from neva.metrics import of_workers
+from neva.metrics.counting import own_sums
 from neva.prompting import Prompt
 from neva.reasons import Reason
 from tests.fakes.engine import FakeEngine
@@ -172,6 +174,20 @@ def test_a_row_that_kills_every_engine_is_given_up_and_its_neighbours_are_answer
     assert len(bench.finished) == 8
     deadly = [batch for batch in bench.engine.batches if "2" in batch]
     assert deadly[1:] == [["2"]] * 3, "after the first death it is alone in the engine"
+
+
+def test_answers_tokens_failures_and_retries_are_counted(make: Callable[..., Bench]) -> None:
+    before = own_sums()
+    bench = make(FakeEngine(kills={"2"}))
+    bench.answer(rows(*(f"{n}@a" for n in range(8))))
+    counted = {key: value - before.get(key, 0.0) for key, value in own_sums().items()}
+    assert counted[of_workers.ROWS_ANSWERED.name, ()] == 7
+    assert counted[of_workers.ANSWER_TOKENS.name, ()] == 7 * 2
+    assert counted[of_workers.PROMPT_TOKENS.name, ()] == 7 * FakePrompts().build("?").num_tokens
+    assert counted[of_workers.ROWS_FAILED.name, ("EngineCrashed",)] == 1
+    in_first_death = len(next(batch for batch in bench.engine.batches if "2" in batch))
+    # All of them once, and twice more the one that is given up the third time.
+    assert counted[of_workers.ROW_RETRIES.name, ("EngineCrashed",)] == in_first_death + 2
 
 
 def test_an_interruption_leaves_no_pixels_behind(

@@ -57,6 +57,8 @@ class Engine:
         self._stop_rules: dict[int, StopRule] = {}
         self.num_steps = 0
         self.num_prefilled_tokens = 0  # positions computed for prompts, padding included
+        self.num_tokens = 0  # chosen
+        self.cache_need_tokens = 0  # what the admitted rows need of the cache
 
     @property
     def has_work(self) -> bool:
@@ -96,6 +98,7 @@ class Engine:
         need = self.scheduler.admit()
         self._swap_prefixes()
         self.language_model.cache.reserve(need)
+        self.cache_need_tokens = need.num_tokens
         decoding = list(self.scheduler.active)
         # Rows that are ready have their part of the step for sure; those that become ready by the
         # pieces get what these leave.
@@ -117,6 +120,7 @@ class Engine:
         broken = self._finish_pieces(computed, finite, outcomes)
         rows = [row for group in [*ready, decoding] for row in group]
         if rows:
+            self.num_tokens += len(rows)
             tokens = self._sampler.choose(logits, rows)
             # What a broken prefix gave its rows may look like numbers.
             self._accept(

@@ -19,11 +19,14 @@ class FeatureCache:
         self._max_embeddings = max_embeddings
         self._features: OrderedDict[str, torch.Tensor] = OrderedDict()
         self.num_embeddings = 0
+        self.num_hits = self.num_misses = 0
 
     def get(self, key: str) -> torch.Tensor | None:
         """Features (embeddings, hidden) stored under a key, which becomes the most recent."""
         if key not in self._features:
+            self.num_misses += 1
             return None
+        self.num_hits += 1
         self._features.move_to_end(key)
         return self._features[key]
 

@@ -38,13 +38,9 @@ class SlotPool:
         """`num_kv_heads` counts this rank's heads. Nothing is allocated before `resize`."""
         self.num_slots = 0
         self.num_tokens = 0
+        self.num_bytes = 0  # memory held on this rank
         empty = torch.empty((0, num_kv_heads, 0, head_dim), dtype=dtype, device=device)
         self._layers = [_LayerCache(empty, empty) for _ in range(num_layers)]
-
-    @property
-    def num_bytes(self) -> int:
-        """Memory held on this rank."""
-        return sum(c.keys.nbytes + c.values.nbytes for c in self._layers)
 
     def resize(self, num_slots: int, num_tokens: int) -> None:
         """Make it that many slots of that many tokens; what is stored and still has a place stays.
@@ -57,6 +53,7 @@ class SlotPool:
             cache.keys = self._resized(cache.keys, num_slots, num_tokens)
             cache.values = self._resized(cache.values, num_slots, num_tokens)
         self.num_slots, self.num_tokens = num_slots, num_tokens
+        self.num_bytes = sum(c.keys.nbytes + c.values.nbytes for c in self._layers)
 
     def _resized(self, old: torch.Tensor, num_slots: int, num_tokens: int) -> torch.Tensor:
         new = old.new_zeros((num_slots, old.size(1), num_tokens, old.size(3)))

@@ -32,8 +32,8 @@ class PrefixInputs:
     ) -> None:
         """max_pass_tokens: visual tokens of one pass of the tower (one video may exceed it)."""
         self.vision = vision
+        self.features = features
         self._language_model = language_model
-        self._features = features
         self._max_pass_tokens = max_pass_tokens
         self._inputs: WeakKeyDictionary[Prefix, torch.Tensor] = WeakKeyDictionary()
         self._tails: WeakKeyDictionary[Prefix, torch.Tensor] = WeakKeyDictionary()
@@ -80,7 +80,7 @@ class PrefixInputs:
 
     def forget_all(self) -> None:
         """Empty the feature cache."""
-        self._features.clear()
+        self.features.clear()
 
     def _assemble(self, prefix: Prefix, features: torch.Tensor | None) -> torch.Tensor:
         key = prefix.key
@@ -97,7 +97,7 @@ class PrefixInputs:
         found: dict[str, torch.Tensor | RowError] = {}
         unknown: dict[str, MediaRef] = {}
         for ref in media:
-            known = self._features.get(ref.key)
+            known = self.features.get(ref.key)
             if known is None:
                 unknown.setdefault(ref.key, ref)
             else:
@@ -106,7 +106,7 @@ class PrefixInputs:
             for ref, result in zip(batch, self.vision.encode(batch), strict=True):
                 found[ref.key] = result
                 if not isinstance(result, RowError):
-                    self._features.put(ref.key, result)
+                    self.features.put(ref.key, result)
         return found
 
     def _passes(self, media: Sequence[MediaRef]) -> list[list[MediaRef]]:

@@ -100,6 +100,7 @@ class PrefixTable:
         self._by_key: dict[PrefixKey, Prefix] = {}
         self._unused: list[Prefix] = []  # the longest unused first
         self.num_used = 0
+        self.num_hits = self.num_misses = 0  # prefixes asked for that were there, or were not
         self.swaps: list[PrefixSwap] = []  # to be carried out; the engine empties it
 
     def __len__(self) -> int:
@@ -121,15 +122,18 @@ class PrefixTable:
         """The prefix of that key, with one more user; a new one is not computed yet."""
         prefix = self._by_key.get(key)
         if prefix is None:
+            self.num_misses += 1
             prefix = Prefix(key, request, slot=self.next_slot())
             if prefix.slot == len(self._slots):
                 self._slots.append(None)
             self._slots[prefix.slot] = prefix
             self._by_key[key] = prefix
             self.num_used += 1
-        elif not prefix.num_users:
-            self._unused.remove(prefix)
-            self.num_used += 1
+        else:
+            self.num_hits += 1
+            if not prefix.num_users:
+                self._unused.remove(prefix)
+                self.num_used += 1
         prefix.num_users += 1
         return prefix
 

@@ -133,6 +133,28 @@ Outcome = GenerateResult | RequestFailed
 
 
 @dataclass(frozen=True, slots=True)
+class EngineFigures:
+    """For the metrics: what rank 0 has done since the engine's start, and its cache now.
+
+    Attributes:
+        num_tokens: chosen, one a row and step.
+        cache_bytes: held for keys and values; cache_used_ratio: share of the tokens that may be
+            cached which the admitted rows need.
+        busy_s, idle_s: of the step loop, computing and without a row.
+    """
+
+    num_tokens: int = 0
+    num_feature_hits: int = 0
+    num_feature_misses: int = 0
+    num_prefix_hits: int = 0
+    num_prefix_misses: int = 0
+    cache_bytes: int = 0
+    cache_used_ratio: float = 0.0
+    busy_s: float = 0.0
+    idle_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class EngineStatus:
     """What the engine is and how busy it is.
 
@@ -153,6 +175,7 @@ class EngineStatus:
     num_vision_passes: int
     num_prefilled_tokens: int
     progress: int
+    figures: EngineFigures = EngineFigures()
 
 
 @dataclass(frozen=True, slots=True)

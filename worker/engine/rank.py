@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import os
 import sys
+import time
 import traceback
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from worker.engine.engine import Engine
 from worker.engine.last_words import last_words
 from worker.engine.launch import EXIT_INTERNAL, RankConfig, error_file, read_rank_config
 from worker.engine.progress import Progress
-from worker.engine.protocol import EngineStatus, Outcome
+from worker.engine.protocol import EngineFigures, EngineStatus, Outcome
 from worker.engine.server import EngineServer
 
 _HEARTBEAT_INTERVAL_S = 1.0
@@ -76,16 +77,54 @@ def _lead(
             num_vision_passes=engine.inputs.vision.num_passes,
             num_prefilled_tokens=engine.num_prefilled_tokens,
             progress=progress.count,
+            figures=_figures(engine, loop),
         )
 
+    loop = _LoopTime()
     server = EngineServer(config.engine.socket_path, status(), loaded.limits, progress)
     server.start()
     while True:
         commands = server.take_commands(0.0 if engine.has_work else _HEARTBEAT_INTERVAL_S)
+        loop.passed(busy=engine.has_work)
         channel.send(commands)
         _apply(commands, engine)
-        server.publish(_turn(engine, channel), status())
+        has_work = engine.has_work
+        outcomes = _turn(engine, channel)
+        loop.passed(busy=has_work)
+        server.publish(outcomes, status())
         progress.tick()
+
+
+class _LoopTime:
+    """Seconds of the step loop, with rows to compute and without."""
+
+    def __init__(self) -> None:
+        self.busy_s = self.idle_s = 0.0
+        self._at_s = time.perf_counter()
+
+    def passed(self, *, busy: bool) -> None:
+        """What passed since the last call was so."""
+        now_s = time.perf_counter()
+        if busy:
+            self.busy_s += now_s - self._at_s
+        else:
+            self.idle_s += now_s - self._at_s
+        self._at_s = now_s
+
+
+def _figures(engine: Engine, loop: _LoopTime) -> EngineFigures:
+    features, prefixes = engine.inputs.features, engine.scheduler.prefixes
+    return EngineFigures(
+        num_tokens=engine.num_tokens,
+        num_feature_hits=features.num_hits,
+        num_feature_misses=features.num_misses,
+        num_prefix_hits=prefixes.num_hits,
+        num_prefix_misses=prefixes.num_misses,
+        cache_bytes=engine.language_model.cache.num_bytes,
+        cache_used_ratio=engine.cache_need_tokens / engine.scheduler.limits.cache_tokens,
+        busy_s=loop.busy_s,
+        idle_s=loop.idle_s,
+    )
 
 
 def _follow(engine: Engine, channel: CommandChannel) -> None:

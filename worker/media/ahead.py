@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
@@ -40,7 +41,10 @@ class MediaAhead:
     def begin(self, names: Sequence[str]) -> MediaQueue:
         """Start on media that will be taken in this order."""
         return MediaQueue(
-            lambda name: self._threads.submit(self._prepare, name), names, self._max_ahead
+            # With the caller's context: what is logged and traced is of its shard.
+            lambda name: self._threads.submit(copy_context().run, self._prepare, name),
+            names,
+            self._max_ahead,
         )
 
     def close(self) -> None:

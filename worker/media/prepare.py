@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from neva import timings
+from neva import stages, tracing
 from neva.errors import RowError
 from neva.ledger import layout
 from neva.media_store import MediaStore
+from neva.metrics import of_workers
+from neva.metrics.counting import count
 from neva.reasons import Reason
 from neva.store.base import NotFound, Store, StoreError
 from worker.engine.protocol import MediaRef
@@ -66,15 +68,24 @@ class MediaPreparer:
         """
         # The process id lets the supervisor sweep up after a child that was killed.
         own = self.pixels_dir / f"{os.getpid()}-{next(_counter)}.f32"
-        return self.shared.get(name, own, lambda: self._prepare(name, own))
+        num_made = 0
+
+        def make() -> PreparedMedia:
+            nonlocal num_made
+            num_made += 1
+            return self._prepare(name, own)
+
+        prepared = self.shared.get(name, own, make)
+        count(of_workers.MEDIA, "prepared" if num_made else "shared")
+        return prepared
 
     def _prepare(self, name: str, own: Path) -> PreparedMedia:
         half = own.with_suffix(".half")
         try:
-            with self._local_file(name) as (path, fetch):
+            with tracing.span("decode", media=name), self._local_file(name) as (path, fetch):
                 done, strip = self.decoders.read(path, half, fetch)
-            self.seconds.add(timings.DECODE, done.decode_s)
-            self.seconds.add(timings.PREPROCESS, done.preprocess_s)
+            self.seconds.add(stages.DECODE, done.decode_s)
+            self.seconds.add(stages.PREPROCESS, done.preprocess_s)
             key = _checked_digest(half, done, name)
             half.rename(own)
         finally:
@@ -106,7 +117,7 @@ class MediaPreparer:
             raise RowError(error.message, reason=reason) from error
 
     def _download(self, name: str, target: Path) -> tuple[Path, Fetch | None]:
-        with self.seconds.measure(timings.DOWNLOAD):
+        with self.seconds.measure(stages.DOWNLOAD):
             info = self.media.head(name)
             if info is not None:
                 self.limits.check_bytes(name, info.size_bytes)
@@ -116,7 +127,7 @@ class MediaPreparer:
         pieces = RangedDownload(self.media, name, target, info.size_bytes)
 
         def fetch(ranges: Sequence[Range]) -> None:
-            with self.seconds.measure(timings.DOWNLOAD):
+            with self.seconds.measure(stages.DOWNLOAD):
                 pieces.fetch(ranges)
 
         return target, fetch

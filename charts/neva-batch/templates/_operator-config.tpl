@@ -33,6 +33,7 @@ cluster:
   kueue: {{ .Values.kueue.enabled }}
 healthPort: 8080
 metricsPort: 9090
+podMetricsPort: {{ ternary (int .Values.metrics.pods.port) "null" .Values.metrics.pods.enabled }}
 {{- end -}}
 
 {{- define "neva-batch.caConfigMap" -}}

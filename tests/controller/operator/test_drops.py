@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from controller.operator.api import ApiError
-from controller.operator.drop_metrics import folder_metrics
+from controller.operator.drop_metrics import folder_samples
 from neva.ledger import layout
 from neva.store import open_store
 from neva.store.s3_client import current_environment, shared_client
@@ -361,10 +361,7 @@ def test_the_metrics_tell_what_each_folder_is_at(bench: DropBench) -> None:
     bench.turn()
     figures = bench.controller.figures()
     values = {
-        (name, *labels.values()): value
-        for name, (_, _, samples) in folder_metrics(figures).items()
-        if not isinstance(samples, float)
-        for labels, value in samples
+        (sample.metric.name, *sample.labels): sample.value for sample in folder_samples(figures)
     }
     folder = f"{NAMESPACE}/{NAME}"
     prefix = "neva_drop_folder_"
@@ -380,4 +377,6 @@ def test_the_metrics_tell_what_each_folder_is_at(bench: DropBench) -> None:
         (f"{prefix}jobs", folder, "succeeded"): 0,
         (f"{prefix}jobs", folder, "failed"): 1,
         (f"{prefix}failing", folder): 0,
+        (f"{prefix}condition", folder, "Ready", "True", "Watching"): 1,
+        (f"{prefix}condition", folder, "Scanned", "True", "AtConcurrencyLimit"): 1,
     }

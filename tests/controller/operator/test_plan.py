@@ -162,7 +162,7 @@ def test_a_volume_that_cant_be_had_is_found_in_the_pods_events() -> None:
 
 def test_progress_is_told_while_workers_run() -> None:
     workers = child(Role.WORKER, 1)
-    looked = run(rows_per_s=12.34, eta_s=(300.0, 780.0), active=True, num_failed=1)
+    looked = run(rows_per_s=12.34, eta_s=(300.0, 780.0), num_leased=1, num_failed=1)
     planned = decide(seen(job(started()), workers, pods=(pod(workers, running=True),), run=looked))
     status = status_of(planned)
     assert (status["phase"], status["rowsPerSecond"], status["eta"]) == ("Running", "12.3", "13m")

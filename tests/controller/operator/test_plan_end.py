@@ -17,7 +17,7 @@ from controller.operator.actions import (
 )
 from controller.operator.names import Role
 from controller.operator.status import rfc3339
-from neva.conditions import Phase
+from neva.conditions import ConditionReason, Phase
 from tests.controller.operator.examples import NOW_S, child, job, pod, run, seen, started
 from tests.controller.operator.plans import condition, decide, has, only, status_of
 
@@ -115,3 +115,27 @@ def test_the_transition_time_changes_with_the_status_only() -> None:
     queued = {c["type"]: c for c in status_of(decide(later))["conditions"]}["Queued"]
     assert queued["reason"] == "Unschedulable"
     assert queued["lastTransitionTime"] == rfc3339(NOW_S)
+
+
+def test_conditions_say_what_is_not_waited_for_and_not_asked_for() -> None:
+    done = run(num_shards_done=10, num_done=100)
+    planned = decide(seen(job(started()), child(Role.WORKER, 1), run=done))
+    assert condition(planned, "Queued")[:2] == ("False", ConditionReason.WORKERS_STARTED)
+    assert condition(planned, "Running")[:2] == ("False", ConditionReason.ALL_ROWS_SETTLED)
+    finish = child(Role.FINISH, complete=True, ended_s=NOW_S - 1)
+    unjudged = {key: value for key, value in summary().items() if key != "judge"}
+    ended = decide(seen(job(started()), finish, run=replace(done, summary=unjudged)))
+    assert condition(ended, "Judged")[:2] == ("False", ConditionReason.NO_JUDGE)
+
+
+def test_workers_that_load_the_model_say_so() -> None:
+    workers = child(Role.WORKER, 1)
+    starting = seen(job(started()), workers, pods=(pod(workers, running=True),), run=run())
+    assert condition(decide(starting), "Running")[:2] == ("True", ConditionReason.STARTING_ENGINE)
+    assert condition(decide(starting), "Finished")[:2] == ("False", ConditionReason.NOT_FINISHED)
+
+
+def test_a_child_that_the_api_server_refuses_is_told_in_its_words() -> None:
+    words = "admission webhook denied the request"
+    refused = seen(job(started()), run=run(), creation_refused={Role.WORKER: words})
+    assert condition(decide(refused), "Queued") == ("True", ConditionReason.POD_REFUSED, words)

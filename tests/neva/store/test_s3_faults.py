@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from neva.ledger import Claim, FinishedRow, Ledger, ShardRow
+from neva.metrics import of_pods
+from neva.metrics.base import Metric
+from neva.metrics.counting import own_sums
 from neva.reasons import Reason
 from neva.store import (
     BucketNotFound,
@@ -218,3 +221,25 @@ def test_credentials_that_expire_in_the_middle_are_named(
         assert caught.value.reason is Reason.STORE_DENIED
     proxy.faults = []
     assert proxied_store.get("a") == b"x", "new ones are taken up"
+
+
+def test_requests_retries_and_errors_are_counted(proxied_store: Store, proxy: S3Proxy) -> None:
+    before = own_sums()
+    proxy.faults = [Fault("PUT", "a", times=2, status=503, code="SlowDown")]
+    proxied_store.put("a", b"x")
+    proxy.faults = [Fault("GET", "a", times=99, status=403, code="AccessDenied")]
+    with pytest.raises(StoreDenied):
+        proxied_store.get("a")
+    proxy.faults = []
+    assert proxied_store.get_or_none("b") is None
+
+    def counted(metric: Metric, *labels: str) -> float:
+        key = metric.name, labels
+        return own_sums().get(key, 0.0) - before.get(key, 0.0)
+
+    assert counted(of_pods.STORE_REQUESTS, "PutObject") == 3
+    assert counted(of_pods.STORE_RETRIES, "PutObject") == 2
+    assert counted(of_pods.STORE_REQUESTS, "GetObject") == 2
+    assert counted(of_pods.STORE_RETRIES, "GetObject") == 0
+    assert counted(of_pods.STORE_ERRORS, "read", "StoreDenied") == 1
+    assert counted(of_pods.STORE_ERRORS, "read", "ObjectNotFound") == 1

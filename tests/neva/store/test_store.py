@@ -85,8 +85,9 @@ def test_sizes_are_told(store: Store) -> None:
 
 def test_a_conditional_put_loses_against_an_existing_object(store: Store) -> None:
     store.put("commit.json", b"mine", if_absent=True)
-    with pytest.raises(AlreadyExists, match=r"commit\.json"):
+    with pytest.raises(AlreadyExists, match=r"commit\.json") as caught:
         store.put("commit.json", b"theirs", if_absent=True)
+    assert caught.value.reason == Reason.OBJECT_EXISTS
     assert store.get("commit.json") == b"mine"
     store.delete("commit.json")
     store.put("commit.json", b"theirs", if_absent=True)

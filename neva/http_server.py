@@ -1,17 +1,13 @@
-"""Liveness, readiness and metrics of the operator, over HTTP, in Prometheus' text format."""
+"""Pages of plain text over HTTP: liveness, readiness, metrics in Prometheus' text format."""
 
 from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 Answer = tuple[int, str]
-Samples = Sequence[tuple[Mapping[str, str], float]]
-"""Values by their labels."""
-Metric = tuple[str, str, float | Samples]
-"""Type, help, and the value or the values."""
 
 
 class _DualStackServer(ThreadingHTTPServer):
@@ -60,24 +56,3 @@ class HttpServer:
     def stop(self) -> None:
         self._server.shutdown()
         self._server.server_close()
-
-
-def metrics_text(metrics: Mapping[str, Metric]) -> str:
-    """Prometheus' text format of metrics by name.
-
-    https://prometheus.io/docs/instrumenting/exposition_formats/
-    """
-    lines = []
-    for name, (kind, words, values) in metrics.items():
-        lines += [f"# HELP {name} {words}", f"# TYPE {name} {kind}"]
-        if isinstance(values, int | float):
-            lines.append(f"{name} {values:.13g}")
-            continue
-        for labels, value in values:
-            inside = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels.items())
-            lines.append(f"{name}{{{inside}}} {value:.13g}")
-    return "\n".join(lines) + "\n"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

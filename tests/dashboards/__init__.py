@@ -1,0 +1,1 @@
+"""Dashboards and alerts of the chart against metrics that are really exported."""
