@@ -15,6 +15,7 @@ from controller.ui.server import LiveServer
 from controller.ui.source import Source
 from neva.errors import ConfigError, NevaError
 from neva.say import errors_as_exit_codes
+from neva.targets import JobOnCluster, import_kube, parse_target
 
 ui_app = typer.Typer(add_completion=False)
 
@@ -72,17 +73,23 @@ def _source(outputs: Sequence[str], namespaces: Sequence[str], everywhere: bool)
     if outputs:
         if namespaces or everywhere:
             raise ConfigError("namespaces are a cluster's; give either them or outputs")
+        for output in outputs:
+            if isinstance(parse_target(output), JobOnCluster):
+                words = "a cluster's jobs are shown without naming them: neva ui -n NAMESPACE"
+                raise ConfigError(f"{output}: {words}")
         return LocalRuns(outputs)
+    kube = import_kube()
     # Imported here: a run folder needs no cluster library.
-    from controller.nightly.watching import connect
+    from controller.operator.api import KubeApi
     from controller.ui.cluster import ClusterJobs
 
     try:
-        api, _, own_namespace = connect()
+        api = KubeApi(kube.ClientTransport.of_user())
+        chosen = None if everywhere else list(namespaces) or [kube.own_namespace()]
     except ConfigError as error:
         words = f"{error.message}; name run folders or output URIs to follow them"
         raise ConfigError(words) from error
-    return ClusterJobs(api, None if everywhere else list(namespaces) or [own_namespace])
+    return ClusterJobs(api, chosen)
 
 
 def _is_loopback(host: str) -> bool:

@@ -50,12 +50,14 @@ def test_a_port_that_is_taken_is_said_in_a_line(tmp_path: Path) -> None:
     [
         (["OUT", "-A"], "namespaces are a cluster's"),
         (["ftp://x/"], "not supported"),
+        (["vnj/kitchen"], "neva ui -n NAMESPACE"),
         ([], "name run folders or output URIs"),
     ],
 )
 def test_wrong_arguments_are_said(
-    arguments: list[str], words: str, monkeypatch: pytest.MonkeyPatch
+    arguments: list[str], words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))  # and no ~/.kube/config
     for name in ("KUBECONFIG", "KUBERNETES_SERVICE_HOST"):
         monkeypatch.delenv(name, raising=False)
     done = CliRunner().invoke(ui_app, arguments)
