@@ -12,14 +12,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn, cast
 
 import typer
 
 from judge.modes import Mode
 from neva.errors import ConfigError
 from neva.say import Format, FormatOption, errors_as_exit_codes, rendered
-from neva.targets import NamespaceOption, TargetArgument, output_of
+from neva.targets import (
+    JobOnCluster,
+    NamespaceOption,
+    TargetArgument,
+    job_of,
+    output_of,
+    parse_target,
+    read_job,
+)
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -27,6 +35,7 @@ if TYPE_CHECKING:
     from judge.asking import Progress
     from judge.inputs import InputFiles
     from judge.run import JudgeSettings
+    from neva.spec import VideoNevaJob
 
 EXIT_NO_VERDICT = 4
 API_KEY_VARIABLE = "API_TOKEN"
@@ -40,6 +49,14 @@ report_app = typer.Typer(add_completion=False)
 @judge_app.command()
 @app.command()
 def judge(
+    target: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="OUT",
+            help="Judge this run, or this job of the cluster (vnj/NAME), as its job says.",
+        ),
+    ] = None,
+    namespace: NamespaceOption = None,
     job: Annotated[Path | None, typer.Option(help="Job file: judge this job's answers.")] = None,
     output: Annotated[
         str | None, typer.Option(help="Without a job: where answers lie and reviews go.")
@@ -76,7 +93,13 @@ def judge(
 
     with errors_as_exit_codes():
         files, settings, output_uri = _comparison(
-            job, output, question_file, answers or [], context_file, rule_file
+            None if target is None else _job_at(target, namespace),
+            job,
+            output,
+            question_file,
+            answers or [],
+            context_file,
+            rule_file,
         )
         files = files if mode is None else replace(files, mode=mode)
         settings = _changed(settings, endpoint, model, both_orders, concurrency)
@@ -121,7 +144,24 @@ def report(
         typer.echo(write_report(open_store(output_of(target, namespace)), name))
 
 
+def _job_at(target: str, namespace: str | None) -> VideoNevaJob:
+    """The job of a run, as its manifest or the cluster has it."""
+    from neva.job_file import parse_job
+    from neva.ledger import Ledger, layout
+    from neva.store import open_store
+
+    place = parse_target(target, namespace)
+    if isinstance(place, JobOnCluster):
+        return job_of(read_job(place), place.words)
+    store = open_store(place)
+    manifest = Ledger(store).read_manifest()
+    if manifest is None:
+        raise ConfigError(f"{store.uri_of(layout.MANIFEST)} does not exist: no run there")
+    return parse_job(dict(manifest.job), store.uri_of(layout.MANIFEST))
+
+
 def _comparison(
+    run: VideoNevaJob | None,
     job: Path | None,
     output: str | None,
     question_file: str | None,
@@ -136,13 +176,15 @@ def _comparison(
     from neva.job_file import load_job
     from neva.spec_judge import Judge
 
-    if job is not None:
+    if run is not None and job is not None:
+        raise ConfigError("OUT has its own job: leave --job out, or OUT")
+    if run is not None or job is not None:
         if output or question_file or answers or context_file or rule_file:
-            raise ConfigError("--job names all files itself: leave the other file options out")
-        loaded = load_job(job)
+            raise ConfigError("a job names all files itself: leave the other file options out")
+        loaded = run or load_job(cast("Path", job))
         return job_files(loaded), job_settings(loaded), loaded.spec.output.uri
     if not output or not question_file or not answers:
-        raise ConfigError("give --job, or --output, --question-file and --answers")
+        raise ConfigError("give OUT, or --job, or --output, --question-file and --answers")
     first, *others = (NamedAnswers(*_name_and_uri(text)) for text in answers)
     if not others:
         others.append(NamedAnswers(name_of(outputs_uri(output)), outputs_uri(output)))

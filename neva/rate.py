@@ -54,8 +54,14 @@ class RateWindow:
 
 def time_left(eta_s: tuple[float, float]) -> str:
     """Words of `RateWindow.eta_s`: about 12 min left; 3 min to 5 min left."""
+    words = span(eta_s)
+    return f"{words} left" if " to " in words else f"about {words} left"
+
+
+def span(eta_s: tuple[float, float]) -> str:
+    """The same estimate in words alone: 12 min; 3 min to 5 min."""
     low, high = duration(eta_s[0]), duration(eta_s[1])
-    return f"about {low} left" if low == high else f"{low} to {high} left"
+    return low if low == high else f"{low} to {high}"
 
 
 def duration(seconds: float) -> str:

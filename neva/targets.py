@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
 import typer
@@ -21,6 +21,10 @@ import typer
 from neva.errors import ConfigError
 from neva.reasons import Reason
 
+if TYPE_CHECKING:
+    from neva.spec import VideoNevaJob
+
+_METADATA = ("name", "namespace", "labels")
 # As kubectl takes and prints them.
 _KINDS = ("vnj", "videonevajob", "videonevajobs", "videonevajob.neva-batch.dev")
 
@@ -117,6 +121,19 @@ def find_job(
             "`neva status -A` lists what there is",
             reason=Reason.OBJECT_NOT_FOUND,
         ) from error
+
+
+def job_of(body: dict[str, Any], words: str) -> VideoNevaJob:
+    """The job in what an API server has of it, without what the cluster wrote there.
+
+    Raises:
+        ConfigError: it is no valid one, to this version.
+    """
+    from neva.job_file import parse_job
+
+    metadata = {key: body["metadata"][key] for key in _METADATA if key in body["metadata"]}
+    data = {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": metadata}
+    return parse_job({**data, "spec": body["spec"]}, words)
 
 
 def import_kube() -> Any:

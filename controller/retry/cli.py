@@ -12,21 +12,20 @@ from rich.console import Console
 from controller.exits import EXIT_OK
 from controller.local.cli import run_job
 from controller.retry.plan import begin, next_retry
-from neva.job_file import load_job, parse_job
+from neva.job_file import load_job
 from neva.say import Format, errors_as_exit_codes, rendered
 from neva.spec import VideoNevaJob
 from neva.targets import (
     JobOnCluster,
     NamespaceOption,
     TargetArgument,
+    job_of,
     output_uri,
     parse_target,
     read_job,
 )
 
 retry_app = typer.Typer(add_completion=False)
-
-_METADATA = ("name", "namespace", "labels")
 
 
 @retry_app.command()
@@ -83,9 +82,7 @@ def _run_of(place: JobOnCluster | str) -> tuple[str, VideoNevaJob | None]:
     if isinstance(place, str):
         return place, None
     body = read_job(place)
-    metadata = {key: body["metadata"][key] for key in _METADATA if key in body["metadata"]}
-    data = {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": metadata}
-    return output_uri(body), parse_job({**data, "spec": body["spec"]}, place.words)
+    return output_uri(body), job_of(body, place.words)
 
 
 def _create(place: JobOnCluster, job: VideoNevaJob) -> None:

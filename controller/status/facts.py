@@ -53,10 +53,12 @@ class Facts:
     Attributes:
         manifest: None before the rows are divided.
         order: what holds; None when the run may go on.
+        runner: the last `neva run`, as a process on a host; None on a cluster.
         runner_gone: the last `neva run` said its goodbye, or ran on this machine and is not there.
         num_done, num_failed: rows, failed ones in both.
         num_working: open shards whose last attempt has not said its goodbye.
         recent: rows finished within `recent_s`; both None without a clock.
+        recent_late: those of them in its later half.
         summary, succeeded: of a run that is merged.
         refused: there are errors and no manifest: too many rows were bad.
         judge: judge/scores.json once it is there.
@@ -71,12 +73,14 @@ class Facts:
     manifest: Manifest | None = None
     order: Order | None = None
     runner_gone: bool = False
+    runner: str | None = None
     num_done: int = 0
     num_failed: int = 0
     num_committed: int = 0
     num_working: int = 0
     recent: int | None = None
     recent_s: float | None = None
+    recent_late: int = 0
     failed_by_reason: dict[str, int] = field(default_factory=dict)
     summary: dict[str, Any] | None = None
     succeeded: bool = False
@@ -99,6 +103,7 @@ def look(ledger: Ledger) -> Facts:
     manifest = ledger.read_manifest()
     standing = Control(store).look()
     control = {item.key: item for item in store.list(CONTROL)}
+    gone, runner = _last_runner(store, standing.num_runners)
     rows_of = {} if manifest is None else {plan.number: plan.num_rows for plan in manifest.shards}
     old = read_snapshot(store) if rows_of else Snapshot()
     shards = list_files(ledger, rows_of.keys() - old.numbers())
@@ -107,13 +112,13 @@ def look(ledger: Ledger) -> Facts:
         refused = store.head(layout.ERRORS) is not None
         if not refused and not control and last_write_s is None:
             raise ConfigError(f"{store.uri_of(layout.MANIFEST)} does not exist: no run there")
-        gone = _runner_gone(store, standing.num_runners)
         return Facts(
             store.base_uri,
             now_s,
             last_write_s,
             order=standing.order,
             runner_gone=gone,
+            runner=runner,
             refused=refused,
         )
     summary = read_summary(store)
@@ -125,7 +130,8 @@ def look(ledger: Ledger) -> Facts:
         last_write_s,
         manifest,
         standing.order,
-        _runner_gone(store, standing.num_runners),
+        gone,
+        runner,
         summary=summary,
         succeeded=store.head(layout.SUCCESS) is not None,
         judge=None if scores is None else orjson.loads(scores),
@@ -139,12 +145,13 @@ def _latest(times_s: Iterable[float | None]) -> float | None:
     return max((time_s for time_s in times_s if time_s is not None), default=None)
 
 
-def _runner_gone(store: Store, number: int) -> bool:
+def _last_runner(store: Store, number: int) -> tuple[bool, str | None]:
+    """Whether it is gone for certain, and who it was."""
     if number == 0:
-        return False
+        return False, None
     control = Control(store)
-    beat = control.last_beat(number)
-    return (beat is not None and beat.ended) or control.runner(number).identity.is_gone
+    beat, record = control.last_beat(number), control.runner(number)
+    return (beat is not None and beat.ended) or record.identity.is_gone, record.words
 
 
 def list_files(ledger: Ledger, among: Collection[int]) -> ShardFiles:
@@ -184,11 +191,8 @@ def _count(
     at_work = [n for n in opened if n in shards.last_attempt]
     window_s = _RATE_WINDOW_S if settled else _window_s(shards, now_s)
     since_s = None if now_s is None or window_s is None else now_s - window_s
-    recent = sum(
-        rows_of[number]
-        for number, at_s in shards.committed.items()
-        if since_s is not None and at_s is not None and at_s > since_s
-    )
+    half_s = None if now_s is None or window_s is None else now_s - window_s / 2
+    finished = [(rows_of[number], at_s) for number, at_s in shards.committed.items()]
     reasons = Counter(old.failed_by_reason)
     num_failed, num_open_done = old.num_failed, 0
     with ThreadPoolExecutor(_NUM_READERS, thread_name_prefix="status") as pool:
@@ -205,8 +209,7 @@ def _count(
                 if row.error is not None:
                     num_failed += 1
                     reasons[row.error["reason"]] += 1
-                if since_s is not None and at_s is not None and at_s > since_s:
-                    recent += 1
+                finished.append((1, at_s))
     if summary is not None:
         reasons = Counter(summary["failed_by_reason"])
     else:
@@ -219,10 +222,16 @@ def _count(
         "num_committed": len(shards.committed) + len(settled),
         "num_working": sum((n, shards.last_attempt[n]) not in shards.released for n in at_work),
         "num_open_done": num_open_done,
-        "recent": None if since_s is None else recent,
+        "recent": None if since_s is None else _after(since_s, finished),
+        "recent_late": 0 if half_s is None else _after(half_s, finished),
         "recent_s": window_s,
         "failed_by_reason": dict(sorted(reasons.items())),
     }
+
+
+def _after(since_s: float, finished: Iterable[tuple[int, float | None]]) -> int:
+    """Rows that were finished since; of (rows, when)."""
+    return sum(num for num, at_s in finished if at_s is not None and at_s > since_s)
 
 
 def _window_s(shards: ShardFiles, now_s: float | None) -> float | None:

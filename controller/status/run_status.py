@@ -36,6 +36,7 @@ class RunStatus:
     """A run for people and programs.
 
     Attributes:
+        eta_s: least and most time left: by the rate of the last minutes, and of their later half.
         silent_s: since the last write of anybody who works on the run; None: not known.
         judge: how far the judge is; None: none was asked for.
         advice: what to do; "": nothing.
@@ -45,7 +46,7 @@ class RunStatus:
     phase: RunPhase
     silent_s: float | None
     rows_per_s: float | None
-    eta_s: float | None
+    eta_s: tuple[float, float] | None
     judge: str | None
     advice: str
 
@@ -72,11 +73,18 @@ def run_status(facts: Facts) -> RunStatus:
     rate = None
     if phase is RunPhase.RUNNING and facts.recent and facts.recent_s:
         rate = facts.recent / facts.recent_s
-    left = (facts.manifest.num_rows if facts.manifest else 0) - facts.num_done
-    eta_s = left / rate if rate else None
+    eta_s = _eta_s(facts, rate)
     return RunStatus(
         facts, phase, silent_s, rate, eta_s, _judge(facts, phase), _advice(facts, phase)
     )
+
+
+def _eta_s(facts: Facts, rate: float | None) -> tuple[float, float] | None:
+    if not rate or facts.recent_s is None or facts.manifest is None:
+        return None
+    left = facts.manifest.num_rows - facts.num_done
+    rates = [rate, *([2 * facts.recent_late / facts.recent_s] if facts.recent_late else [])]
+    return left / max(rates), left / min(rates)
 
 
 def _phase(facts: Facts, silent_s: float | None) -> RunPhase:
@@ -102,7 +110,9 @@ def _judge(facts: Facts, phase: RunPhase) -> str | None:
         return None
     if facts.judge is not None:
         judged, questions = facts.judge.get("num_judged"), facts.judge.get("num_questions")
-        return f"judged {judged} of {questions}"
+        relative = (facts.judge.get("all") or {}).get("relative")
+        score = "" if relative is None else f", score {relative:.1f}"
+        return f"judged {judged} of {questions}{score}"
     if facts.judging:
         return "judging"
     return "not judged" if phase.is_final else "after the answers"
@@ -115,7 +125,7 @@ def _advice(facts: Facts, phase: RunPhase) -> str:
     if phase is RunPhase.CANCELLED:
         return "finished rows are in partial.jsonl and errors.jsonl"
     if phase is RunPhase.INTERRUPTED:
-        return "`neva run` with its job file goes on"
+        return f"`neva run` with its job file goes on; `neva logs {uri}` shows what its worker said"
     if phase is RunPhase.FAILED and facts.refused:
         return "too many rows are bad, see errors.jsonl; nothing was started"
     if phase.is_final and facts.num_failed:
@@ -139,7 +149,7 @@ def as_dict(status: RunStatus) -> dict[str, Any]:
         },
         "failedByReason": facts.failed_by_reason,
         "rowsPerSecond": None if status.rows_per_s is None else round(status.rows_per_s, 2),
-        "etaSeconds": None if status.eta_s is None else round(status.eta_s),
+        "etaSeconds": None if status.eta_s is None else [round(end) for end in status.eta_s],
         "silentSeconds": None if status.silent_s is None else round(status.silent_s, 1),
         "judge": status.judge,
         "advice": status.advice or None,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from controller.status.run_status import RunPhase, RunStatus
-from neva.rate import duration
+from neva.ledger import layout
+from neva.rate import duration, time_left
 
 
 def headline(status: RunStatus) -> str:
@@ -21,7 +22,9 @@ def lines(status: RunStatus) -> Iterator[str]:
     """All there is to say."""
     facts = status.facts
     yield headline(status)
-    if facts.manifest is not None:
+    if facts.manifest is not None and facts.num_committed == status.num_shards:
+        yield f"  shards   {status.num_shards} of {status.num_shards} committed"
+    elif facts.manifest is not None:
         left = status.num_shards - facts.num_committed - facts.num_working
         yield (
             f"  shards   {facts.num_committed} of {status.num_shards} committed, "
@@ -34,13 +37,23 @@ def lines(status: RunStatus) -> Iterator[str]:
         of = facts.manifest.job["spec"].get("retryOf")
         yield f"  kept     {facts.manifest.num_kept} answers of {of}"
     if status.rows_per_s is not None and status.eta_s is not None:
-        yield f"  rate     {status.rows_per_s:.1f} rows/s, about {duration(status.eta_s)} left"
+        yield f"  rate     {status.rows_per_s:.1f} rows/s, {time_left(status.eta_s)}"
     if status.judge is not None:
         yield f"  judge    {status.judge}"
+    if facts.summary is not None and status.phase.is_final:
+        yield from _results(status)
     if (said := sign_of_life(status)) is not None:
         yield f"  {said}"
     if status.advice:
         yield f"  {status.advice}"
+
+
+def _results(status: RunStatus) -> Iterator[str]:
+    base = status.facts.uri
+    yield f"  outputs  {base}{layout.OUTPUTS}"
+    if status.facts.num_failed:
+        yield f"  errors   {base}{layout.ERRORS}"
+    yield f"  report   {base}{layout.REPORT}"
 
 
 def _is_a_guess(status: RunStatus) -> bool:
@@ -53,5 +66,7 @@ def sign_of_life(status: RunStatus) -> str | None:
         return None
     ago = duration(status.silent_s)
     if status.phase is RunPhase.INTERRUPTED:
+        if status.facts.runner_gone:
+            return f"{status.facts.runner} is gone; the last write was {ago} ago"
         return f"nobody has written for {ago}"
     return f"last sign of life {ago} ago"

@@ -14,7 +14,7 @@ from controller.ui.timeline import throughput
 from neva.answer_record import answer_of, media_of, question_of
 from neva.conditions import Phase
 from neva.pages import visible
-from neva.rate import duration
+from neva.rate import span
 from neva.timings import timings_words
 
 StageState = Literal["done", "now", "waits", "held", "next", "bad"]
@@ -157,7 +157,7 @@ def job_line(status: RunStatus, run_id: str) -> JobLine:
         status.num_rows,
         facts.num_failed,
         rate,
-        "" if status.eta_s is None else duration(status.eta_s),
+        "" if status.eta_s is None else span(status.eta_s),
         score="",
         note=visible(status.advice),
     )

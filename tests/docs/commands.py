@@ -53,7 +53,7 @@ def _is_shown(parameter: Any) -> bool:
 
 def _row(parameter: Any, context: Any) -> str:
     if parameter.param_type_name == "argument":
-        name = f"`{parameter.name.upper()}`"
+        name = f"`{parameter.metavar or parameter.name.upper()}`"
     else:
         name = ", ".join(f"`{word}`" for word in [*parameter.opts, *parameter.secondary_opts])
         if not parameter.is_flag:

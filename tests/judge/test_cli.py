@@ -12,6 +12,9 @@ from typer.testing import CliRunner
 
 from demo.judge_server import MODEL, load_truths, make_server
 from judge.cli import app
+from neva.job_file import load_job
+from neva.ledger import Ledger, Manifest
+from neva.store import open_store
 
 CAPTION = "The red circle moves left."
 PROMPTS = [
@@ -100,6 +103,17 @@ def test_the_scores_are_told_to_programs_and_a_pipe_sees_no_bar(
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["all"]["scores"] == [100.0, 70.0]
     assert result.stderr == ""
+
+
+def test_a_run_is_judged_as_its_own_job_says(run_folder: Path, endpoint: str) -> None:
+    job = load_job(job_file(run_folder, endpoint)).model_dump(mode="json", by_alias=True)
+    ledger = Ledger(open_store(str(run_folder / "out")))
+    ledger.write_manifest(Manifest("run", job, "answers", "model", "prompts", 3, 0, "", []))
+    result = invoke("judge", str(run_folder / "out"), "-o", "json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["answers"] == ["reference", "kitchen"]
+    both = invoke("judge", str(run_folder / "out"), "--job", "job.yaml")
+    assert (both.exit_code, "leave --job out" in both.output) == (2, True)
 
 
 def test_files_can_be_judged_without_a_job(run_folder: Path, endpoint: str) -> None:

@@ -41,7 +41,8 @@ def test_a_run_at_work_is_counted_row_by_row(store: Store) -> None:
     assert shown["shards"] == {"total": 3, "done": 1, "working": 1}
     assert shown["failedByReason"] == {"InvalidJson": 1, "MediaEmpty": 1, "MediaUnreadable": 1}
     assert shown["rowsPerSecond"] > 0
-    assert shown["etaSeconds"] is not None
+    least_s, most_s = shown["etaSeconds"]
+    assert 0 <= least_s <= most_s
     text = "\n".join(lines(status))
     assert "made: Running, 6 of 10 rows done, 3 failed" in text
     assert "1 of 3 committed, 1 in work, 1 open" in text
@@ -85,10 +86,17 @@ def test_every_phase_of_a_run(store: Store) -> None:
     assert (status.phase, status.judge) == (RunPhase.FINISHING, "after the answers")
     store.put("judge/parts/0001.jsonl", b"")
     assert run_status(look(run.ledger)).judge == "judging"
-    store.put(layout.SCORES, orjson.dumps({"num_judged": 8, "num_questions": 9}))
+    store.put(
+        layout.SCORES,
+        orjson.dumps({"num_judged": 8, "num_questions": 9, "all": {"relative": 87.5}}),
+    )
     store.put(layout.SUCCESS, b"")
     status = run_status(look(run.ledger))
-    assert (status.phase, status.judge) == (RunPhase.SUCCEEDED, "judged 8 of 9")
+    assert (status.phase, status.judge) == (RunPhase.SUCCEEDED, "judged 8 of 9, score 87.5")
+    text = "\n".join(lines(status))
+    assert "3 of 3 committed\n" in text
+    assert f"outputs  {store.uri_of(layout.OUTPUTS)}" in text
+    assert f"report   {store.uri_of(layout.REPORT)}" in text
     assert "neva retry" in status.advice, "a row failed"
 
 
@@ -130,7 +138,10 @@ def test_a_runner_that_said_goodbye_is_known_to_be_gone(store: Store) -> None:
     control.beat(1, Beat(2, ended=True))
     status = run_status(look(run.ledger))
     assert status.phase is RunPhase.INTERRUPTED
-    assert "Interrupted," in next(lines(status)), "no question mark"
+    text = "\n".join(lines(status))
+    assert "Interrupted," in text, "no question mark"
+    assert f"{this_runner().words} is gone; the last write was" in text
+    assert "`neva logs" in text
 
 
 def test_before_the_manifest_it_is_preparing_or_was_refused(store: Store) -> None:
