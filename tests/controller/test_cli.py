@@ -9,6 +9,11 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from controller.cli import app, main
+from neva.ledger import Ledger
+from neva.say import DEBUG_VARIABLE
 
 NEVA = Path(sys.executable).with_name("neva")
 
@@ -61,8 +66,9 @@ def test_help_answers_at_once() -> None:
     ],
 )
 def test_every_command_has_help(command: str) -> None:
-    done = subprocess.run([NEVA, command, "--help"], capture_output=True, text=True, check=True)
-    assert "Usage" in done.stdout
+    done = CliRunner().invoke(app, [command, "--help"])
+    assert done.exit_code == 0, done.output
+    assert "Usage" in done.output
 
 
 def test_an_unknown_command_is_refused() -> None:
@@ -107,31 +113,35 @@ def test_the_version_is_told() -> None:
 @pytest.mark.parametrize(
     "arguments", [["--debug", "status", "/nowhere"], ["status", "/nowhere", "--debug"]]
 )
-def test_debug_shows_where_an_error_comes_from(arguments: list[str]) -> None:
-    done = subprocess.run([NEVA, *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
+def test_debug_shows_where_an_error_comes_from(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(DEBUG_VARIABLE, "")
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 1
     assert "Traceback" in done.stderr and "facts.py" in done.stderr
     last = done.stderr.splitlines()[-1]
     assert last.startswith("error (InvalidConfig): file:///nowhere/manifest.json does not exist")
 
 
-@pytest.mark.parametrize("debug", [False, True])
-def test_a_fault_of_the_program_is_one_line_and_a_code_of_its_own(debug: bool) -> None:
-    code = (
-        "import controller.status.cli as cli, controller.cli\n"
-        "def look(ledger): raise KeyError('half a\\nmanifest')\n"
-        "cli.look = look\n"
-        "controller.cli.main()"
-    )
-    arguments = [*(["--debug"] if debug else []), "status", "/nowhere"]
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
-    if debug:
-        assert (done.returncode, "Traceback" in done.stderr) == (1, True)
-    else:
-        assert done.returncode == 70
-        [line] = done.stderr.splitlines()
-        assert line.startswith("error (InternalError): KeyError: 'half a")
-        assert "--debug" in line
+def test_a_fault_of_the_program_is_one_line_and_a_code_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def look(ledger: Ledger) -> None:
+        raise KeyError("half a\nmanifest")
+
+    monkeypatch.setenv(DEBUG_VARIABLE, "")
+    monkeypatch.setattr("controller.status.cli.look", look)
+    monkeypatch.setattr(sys, "argv", ["neva", "status", "/nowhere"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 70
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error (InternalError): KeyError: 'half a")
+    assert "--debug" in line
+    monkeypatch.setattr(sys, "argv", ["neva", "--debug", "status", "/nowhere"])
+    with pytest.raises(KeyError):
+        main()
 
 
 def test_status_of_no_run_says_so(tmp_path: Path) -> None:
