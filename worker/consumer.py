@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,7 @@ log = structlog.get_logger()
 SHARED_FOLDER = "shared"
 _MAX_DECODERS = 4
 _SIGN_OF_LIFE_INTERVAL_S = 1.0
+_ORDER_LOOK_INTERVAL_S = 1.0
 
 
 def read_run(output_uri: str) -> tuple[Manifest, JobSpec]:
@@ -121,6 +123,7 @@ class Child:
             engine_end_file=config.engine_end_file,
             seconds=seconds,
         )
+        self._next_look_s = float("-inf")
         self._output, self._seconds = output, seconds
         self._name = f"{config.worker_id}-{os.getpid()}"
         self._worker = ShardWorker(
@@ -134,9 +137,12 @@ class Child:
         )
 
     def run(self, shard: int, delivery_tag: str | None) -> Outcome:
-        if self._control.look().order is not None:
-            # Suspended or cancelled. Whoever resumes the run sends its messages anew.
-            return Outcome.NOTHING_TO_DO
+        if time.monotonic() >= self._next_look_s:
+            if self._control.look().order is not None:
+                # Suspended or cancelled. Whoever resumes the run sends its messages anew.
+                return Outcome.NOTHING_TO_DO
+            # Not at each of many quick shards: the supervisor looks, too, and drains.
+            self._next_look_s = time.monotonic() + _ORDER_LOOK_INTERVAL_S
         try:
             return self._worker.run(self._plans[shard], delivery_tag)
         finally:
