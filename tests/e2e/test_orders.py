@@ -56,8 +56,9 @@ def test_a_run_is_suspended_resumed_and_cancelled_and_finished_rows_stay_readabl
 ) -> None:
     job = make_job(num_clips=24, environment=SLOW)
     asked = [json.loads(line) for line in (job.folder / "prompts.jsonl").read_text().splitlines()]
-    num_rows = 4 * len(asked)
-    again = [{**row, "question_id": n + i * 72} for i in range(4) for n, row in enumerate(asked)]
+    # More than are answered while `neva suspend` starts on a loaded machine.
+    num_rows = 12 * len(asked)
+    again = [{**row, "question_id": n + i * 72} for i in range(12) for n, row in enumerate(asked)]
     job.write_prompts(again)
     out = str(job.folder / "out")
     process = job.start()
