@@ -9,6 +9,7 @@ from typing import Any
 import typer.main
 
 from controller.cli import app
+from tests.docs.cells import cell
 
 
 def commands_page() -> str:
@@ -19,7 +20,7 @@ def commands_page() -> str:
     rows = ["| command | |", "|---|---|"]
     for name in names:
         words = group.get_command(context, name).help or ""
-        rows.append(f"| [`neva {name}`](#neva-{name}) | {_cell(words)} |")
+        rows.append(f"| [`neva {name}`](#neva-{name}) | {cell(words)} |")
     sections = [line for name in names for line in _sections(f"neva {name}", loaded[name])]
     return "\n".join(["# Commands", "", *rows, "", *sections]) + "\n"
 
@@ -57,9 +58,9 @@ def _row(parameter: Any, context: Any) -> str:
     else:
         name = ", ".join(f"`{word}`" for word in [*parameter.opts, *parameter.secondary_opts])
         if not parameter.is_flag:
-            name += f" {_cell(parameter.metavar or parameter.display_type(context))}"
+            name += f" {cell(parameter.metavar or parameter.display_type(context))}"
     default = "required" if parameter.required else _default(parameter)
-    return f"| {name} | {default} | {_cell(parameter.help or '')} |"
+    return f"| {name} | {default} | {cell(parameter.help or '')} |"
 
 
 def _default(parameter: Any) -> str:
@@ -67,7 +68,3 @@ def _default(parameter: Any) -> str:
     if value in (None, False, [], ()) or callable(value):
         return ""
     return f"`{getattr(value, 'value', value)}`"
-
-
-def _cell(words: str) -> str:
-    return " ".join(words.split()).replace("|", "\\|").replace("<", "&lt;")

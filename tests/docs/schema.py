@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from tests.docs.cells import cell
+
 Schema = dict[str, Any]
 
 
@@ -39,7 +41,7 @@ def _sections(
             blocks.append((f"{path}.{name}", inner))
         default = "required" if name in required else _default(field)
         kind = "" if inner is not None else kind_words(field, definitions)
-        words = field.get("description", "").replace("|", "\\|")
+        words = cell(field.get("description", ""))
         rows.append(f"| {key} | {kind} | {default} | {words} |")
     yield f"## {path} {{ #{_anchor(path)} }}\n\n" + "\n".join(rows) + "\n"
     for inner_path, inner in blocks:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from controller.cli import _COMMANDS
 from neva.settings import Settings
 from neva.spec import VideoNevaJob
+from tests.docs.cells import cell
 from tests.docs.reference import FOLDER, PAGES, main
 from tests.docs.schema import model_sections
 
@@ -30,6 +31,10 @@ def test_every_command_and_every_variable_has_a_place() -> None:
 def test_all_pages_are_written(tmp_path: Path) -> None:
     main(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == set(PAGES)
+
+
+def test_words_in_a_cell_are_text_and_code_stays_code() -> None:
+    assert cell("<image> |\n  `<b>`") == "&lt;image> \\| `<b>`"
 
 
 class _Inner(BaseModel):

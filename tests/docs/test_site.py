@@ -41,6 +41,7 @@ def test_every_link_and_anchor_leads_somewhere_and_every_page_is_listed(tmp_path
     assert len(pages) > 20
     loaded = {p.name: found[0] for p in pages if (found := _LOADED.search(p.read_text()))}
     assert loaded == {}, "a page that needs a network"
+    assert [page for page in pages if "<image>" in page.read_text()] == [], "words taken as HTML"
 
 
 @pytest.mark.parametrize("link", ["gone.md", "index.md#gone"])
@@ -48,6 +49,7 @@ def test_a_link_or_anchor_that_leads_nowhere_fails_the_build(tmp_path: Path, lin
     docs = tmp_path / "docs"
     docs.mkdir()
     (docs / "extra.css").touch()
+    (docs / "extra.js").touch()
     (docs / "index.md").write_text(f"# Page\n\n[there]({link})\n")
     built = _build(tmp_path / "site", docs)
     assert built.returncode != 0

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from neva.settings import Settings
+from tests.docs.cells import cell
 from tests.docs.schema import kind_words
 
 _PREFIX = "NEVA_"
@@ -19,7 +20,7 @@ def settings_table() -> str:
     rows = ["| variable | | default | |", "|---|---|---|---|"]
     for name, field in schema["properties"].items():
         kind = kind_words(field, schema.get("$defs", {}))
-        words = field.get("description", "").replace("|", "\\|")
+        words = cell(field.get("description", ""))
         rows.append(f"| `{_PREFIX}{name.upper()}` | {kind} | {_default(name)} | {words} |")
     return "\n".join(rows)
 
