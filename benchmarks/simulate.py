@@ -133,7 +133,7 @@ def costs_table() -> Table:
     return [
         ["what", "costs"],
         ["a shard, in a worker", f"{reads:.0f} reads and {writes:.0f} writes of the store"],
-        ["", "one write more for each part: every 16 rows or 2 s"],
+        ["", "one write more for each part: every 64 rows or 2 s"],
         ["", f"{1000 * costs.shard_cpu_s:.0f} ms of computing, media and rows apart"],
         ["", f"{costs.redis_ops:.0f} commands of Redis"],
         ["a worker, each second", f"{costs.watch_reads_per_s:.1f} reads of the store"],

@@ -86,7 +86,7 @@ class Job:
     rows_per_s: float = 4.0
     start_s: float = 120.0
     shards_in_flight: int = 2
-    flush_rows: int = 16
+    flush_rows: int = 64
     flush_interval_s: float = 2.0
     lease_ttl_s: float = 6.0
 

@@ -22,7 +22,7 @@ def commands_page() -> str:
         words = group.get_command(context, name).help or ""
         rows.append(f"| [`neva {name}`](#neva-{name}) | {cell(words)} |")
     sections = [line for name in names for line in _sections(f"neva {name}", loaded[name])]
-    return "\n".join(["# Commands", "", *rows, "", *sections]) + "\n"
+    return "\n".join([*rows, "", *sections]) + "\n"
 
 
 def _loaded(command: Any) -> Any:

@@ -49,7 +49,7 @@ spec:
 
 def job_page() -> str:
     return (
-        f"{_MARK}\n\n# Job: VideoNevaJob\n\n"
+        f"# Job: VideoNevaJob\n\n{_MARK}\n\n"
         "`apiVersion: neva-batch.dev/v1alpha1`, `kind: VideoNevaJob`, `metadata.name`, and `spec`, "
         "the same on a cluster and with `neva run`. Unknown keys are refused. A cluster takes "
         "`s3://` URIs (and `file:///` where every pod sees the same folder); on one machine a path "
@@ -59,7 +59,7 @@ def job_page() -> str:
 
 def drop_folder_page() -> str:
     return (
-        f"{_MARK}\n\n# Drop folder: DropFolder\n\n"
+        f"# Drop folder: DropFolder\n\n{_MARK}\n\n"
         "`apiVersion: neva-batch.dev/v1alpha1`, `kind: DropFolder`. What its jobs have in common "
         "with all jobs is in [the job's reference](job.md). "
         "[How to use one](../how-to/drop-folder.md).\n\n"
@@ -69,7 +69,7 @@ def drop_folder_page() -> str:
 
 def settings_page() -> str:
     return (
-        f"{_MARK}\n\n# Environment variables\n\n"
+        f"# Environment variables\n\n{_MARK}\n\n"
         "Read by every process; answers never depend on them. On a cluster they are set by "
         "`worker.extraEnv`, `finish.extraEnv` and `controller.extraEnv` of the "
         "[chart](chart.md).\n\n"
@@ -82,7 +82,7 @@ def settings_page() -> str:
 def chart_page() -> str:
     values = (CHART_FOLDER / "values.yaml").read_text(encoding="utf-8")
     return (
-        f"{_MARK}\n\n# Values of the chart\n\n"
+        f"# Values of the chart\n\n{_MARK}\n\n"
         "Values of `charts/neva-batch`, checked against its schema at every install. Whole "
         "examples are in `conf/examples/`.\n\n"
         f"{values_table(values)}\n"
@@ -92,7 +92,7 @@ def chart_page() -> str:
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "job.md": job_page,
     "drop-folder.md": drop_folder_page,
-    "cli.md": lambda: f"{_MARK}\n\n{commands_page()}",
+    "cli.md": lambda: f"# Commands\n\n{_MARK}\n\n{commands_page()}",
     "settings.md": settings_page,
     "chart.md": chart_page,
     "metrics.md": lambda: f"{_MARK}\n\n{metrics_page()}",
