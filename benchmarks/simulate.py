@@ -99,15 +99,18 @@ def trouble_table(workers: int = 300) -> Table:
 
 
 def store_table(workers: int = 1000) -> Table:
-    cases = {
-        "30 ms to read, 60 to write": Place(),
-        "100 and 200 ms": Place(read_s=0.1, write_s=0.2),
-        "a tenth of the limits": Place(reads_per_s=550, writes_per_s=350),
-        "a tenth, in 8 prefixes": Place(reads_per_s=550, writes_per_s=350, prefixes=8),
+    tenth = Place(reads_per_s=550, writes_per_s=350)
+    cases: dict[str, tuple[Place, float]] = {
+        "30 ms to read, 60 to write": (PLACE, 2.0),
+        "the same, `NEVA_FLUSH_INTERVAL_S=30`": (PLACE, 30.0),
+        "100 and 200 ms": (Place(read_s=0.1, write_s=0.2), 2.0),
+        "a tenth of the limits": (tenth, 2.0),
+        "a tenth, in 8 prefixes": (replace(tenth, prefixes=8), 2.0),
     }
     rows = [["store", "64 rows", "256 rows", "1,024 rows", "merge of 256"]]
-    for words, place in cases.items():
-        found = [simulate(job_of(workers, size), place) for size in SHARD_SIZES]
+    for words, (place, flush_s) in cases.items():
+        jobs = [job_of(workers, size, flush_interval_s=flush_s) for size in SHARD_SIZES]
+        found = [simulate(job, place) for job in jobs]
         shares = [f"{one.efficiency:.0%}" for one in found]
         rows.append([words, *shares, f"{found[1].merge_s / 60:.0f} min"])
     return rows

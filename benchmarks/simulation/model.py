@@ -151,8 +151,7 @@ class Simulation:
         left = self._rows_of(shard) - self._shards.num_done_rows.get(shard, 0)
         rows_s = left * slot.row_s
         # The last part is written when the last row is there; the others while rows go on.
-        rows_per_part = min(job.flush_rows, max(1.0, job.flush_interval_s / slot.row_s))
-        self._writes.take(self._now_s, max(0.0, left / rows_per_part - 1))
+        self._writes.take(self._now_s, max(0.0, left / job.rows_per_part - 1))
         epoch = slot.epoch
         self._at(slot.rows_from_s + rows_s, lambda: self._finish(slot, epoch))
 
@@ -254,16 +253,15 @@ class Simulation:
     def _keys_to_list(self) -> float:
         """Files in the ranges that a listing reads."""
         job, shards = self._job, self._shards
-        parts = job.max_rows / job.flush_rows
+        keys = _KEYS_OF_A_SHARD + job.parts_per_shard
         in_work = sum(slot.shard is not None for slots in self._slots for slot in slots)
         if job.num_shards > NUM_SHARDS_IN_ORDER:
             # Keys are not in the order of their numbers any more: everything is listed.
-            return (shards.num_committed + in_work) * (_KEYS_OF_A_SHARD + parts)
-        return (shards.unseen_commits + in_work) * (_KEYS_OF_A_SHARD + parts)
+            return (shards.num_committed + in_work) * keys
+        return (shards.unseen_commits + in_work) * keys
 
     def _outcome(self) -> Outcome:
         job, costs, place = self._job, self._costs, self._place
-        parts = max(1.0, job.max_rows / job.flush_rows)
         busy_s = max(self._answered_s, 1e-9)
         redis_ops = job.workers * costs.redis_ops_per_s + job.num_shards * costs.redis_ops / busy_s
         for slots in self._slots:  # those that had nothing left to do
@@ -274,7 +272,7 @@ class Simulation:
         return Outcome(
             answered_s=self._answered_s,
             seen_s=self._now_s,
-            merge_s=job.num_shards * (1 + parts) * place.read_s / _MERGE_READERS,
+            merge_s=job.num_shards * (1 + job.parts_per_shard) * place.read_s / _MERGE_READERS,
             idle_share=min(1.0, self._idle_s / slots_s),
             num_deaths=self._num_deaths,
             num_rounds=self._num_rounds,

@@ -95,6 +95,16 @@ class Job:
         return -(-self.num_rows // self.max_rows)
 
     @property
+    def rows_per_part(self) -> float:
+        """A part is written when it is full, or when its first row has waited long enough."""
+        slot_rows_per_s = self.rows_per_s / self.shards_in_flight
+        return min(self.flush_rows, max(1.0, self.flush_interval_s * slot_rows_per_s))
+
+    @property
+    def parts_per_shard(self) -> float:
+        return max(1.0, self.max_rows / self.rows_per_part)
+
+    @property
     def ideal_s(self) -> float:
         """If workers were there at once, nothing ever died and nothing but rows took time."""
         return self.num_rows / (self.workers * self.rows_per_s)

@@ -80,6 +80,13 @@ def test_the_same_seed_gives_the_same_run() -> None:
     assert simulate(job, trouble=trouble) == simulate(job, trouble=trouble)
 
 
+def test_a_part_is_as_large_as_rows_come_in_time_and_no_larger_than_a_part_may_be() -> None:
+    slow = Job(1_000, 1, max_rows=256, rows_per_s=4, flush_rows=64, flush_interval_s=2)
+    assert (slow.rows_per_part, slow.parts_per_shard) == (4, 64)
+    assert replace(slow, flush_interval_s=1_000).rows_per_part == 64
+    assert replace(slow, rows_per_s=0.1).rows_per_part == 1
+
+
 def test_a_limit_lets_through_its_rate_and_no_more() -> None:
     limit = Limit(10.0)
     assert limit.take(0.0, 20) == 0.0
