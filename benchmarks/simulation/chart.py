@@ -8,7 +8,7 @@ from html import escape
 from typing import Final
 
 _WIDTH, _HEIGHT = 760, 380
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 190, 44, 52
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 216, 44, 52
 # Dark enough to be read on white, and told apart by those who see no red or green.
 _COLOURS: Final = ("#00695c", "#b24700", "#3949ab", "#8e24aa", "#5d4037")
 _DASHES: Final = ("", "7 3", "2 3", "9 3 2 3", "1 4")
