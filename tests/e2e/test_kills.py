@@ -72,7 +72,7 @@ def wait_until(condition: Callable[[], Any], process: subprocess.Popen[str]) -> 
     while not condition():
         assert process.poll() is None, f"the run ended early:\n{process.communicate()[0]}"
         assert time.monotonic() < deadline_s, "the moment never came"
-        time.sleep(0.002)
+        time.sleep(0.02)
 
 
 def pixel_folders(pid: int) -> set[Path]:

@@ -48,7 +48,7 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) ->
     while not condition():
         assert process.poll() is None, f"the run ended early:\n{process.communicate()[0]}"
         assert time.monotonic() < deadline_s, "the moment never came"
-        time.sleep(0.005)
+        time.sleep(0.02)
 
 
 def test_a_run_is_suspended_resumed_and_cancelled_and_finished_rows_stay_readable(

@@ -78,7 +78,7 @@ def wait_for(find: Callable[[int], list[Process]], pid: int, job: JobFolder, num
         if found and parts >= num_parts:
             return found[0].pid
         assert time.monotonic() < deadline_s, "the moment never came"
-        time.sleep(0.005)
+        time.sleep(0.02)
 
 
 def test_two_ranks_killed_workers_and_retries_give_the_same_bytes(
