@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 from tests.ledger_model.scheduler import Die, Scheduler, Task
 
@@ -25,8 +27,10 @@ def heartbeat_modules(scheduler: Scheduler) -> dict[str, SimpleNamespace]:
             return scheduler.sleep(timeout, self.is_set)
 
     class Thread:
-        def __init__(self, target: Callable[[], None], name: str, daemon: bool) -> None:
-            self._target = target
+        def __init__(
+            self, target: Callable[..., None], args: tuple[Any, ...], name: str, daemon: bool
+        ) -> None:
+            self._target = partial(target, *args)
             self._task: Task | None = None
 
         def start(self) -> None:
