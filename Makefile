@@ -136,7 +136,7 @@ mutants: $(INSTALLED)
 
 # Drains and kills that take their time: those that `make test` leaves out.
 test-slow: $(INSTALLED)
-	$(BIN)/python -m pytest -m slow tests/e2e $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "slow or baseline" tests/e2e $(PYTEST_ARGS)
 
 # The whole operator suite over HTTP: minutes. With KUBECONFIG set it runs against that cluster's
 # API server and controllers, in namespaces of its own; nodes are not needed.

@@ -69,6 +69,7 @@ def test_rows_share_a_small_cache_and_one_that_never_fits_fails_alone(
     assert "there is memory for 384" in error["message"]
 
 
+@pytest.mark.slow
 def test_an_embedding_that_is_not_finite_fails_the_rows_that_use_it_and_no_others(
     make_job: Callable[..., JobFolder], tmp_path: Path
 ) -> None:

@@ -96,6 +96,7 @@ def check(job: JobFolder, undisturbed: dict[str, Any]) -> None:
     assert list(job.folder.glob("s/*")) == [], "no scratch files are left"
 
 
+@pytest.mark.baseline
 def test_an_undisturbed_run(
     make_job: Callable[..., JobFolder], undisturbed: dict[str, Any], truth: dict[int, str]
 ) -> None:
@@ -109,7 +110,9 @@ def test_an_undisturbed_run(
     check(job, undisturbed)
 
 
-@pytest.mark.parametrize(("seed", "on_s3"), [(0, False), (1, False), (2, True)])
+@pytest.mark.parametrize(
+    ("seed", "on_s3"), [(0, False), pytest.param(1, False, marks=pytest.mark.slow), (2, True)]
+)
 def test_the_runner_is_killed(
     make_job: Callable[..., JobFolder],
     undisturbed: dict[str, Any],
@@ -143,9 +146,9 @@ def test_the_runner_is_killed(
 @pytest.mark.parametrize(
     ("who", "find", "seed", "on_s3"),
     [
-        ("a Celery child", celery_children, 10, False),
+        pytest.param("a Celery child", celery_children, 10, False, marks=pytest.mark.slow),
         ("a Celery child", celery_children, 11, True),
-        ("an engine rank", engine_ranks, 20, False),
+        pytest.param("an engine rank", engine_ranks, 20, False, marks=pytest.mark.slow),
         ("an engine rank", engine_ranks, 21, True),
         ("the supervisor", supervisors, 30, False),
         ("the broker", brokers, 40, False),

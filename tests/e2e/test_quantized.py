@@ -49,6 +49,7 @@ def undisturbed() -> dict[str, Any]:
     return {}
 
 
+@pytest.mark.baseline
 def test_the_demo_answers_nearly_as_well_in_4_bits(
     make_job: Callable[..., JobFolder], undisturbed: dict[str, Any], truth: dict[int, str]
 ) -> None:
@@ -81,6 +82,7 @@ def wait_for(find: Callable[[int], list[Process]], pid: int, job: JobFolder, num
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_two_ranks_killed_workers_and_retries_give_the_same_bytes(
     make_job: Callable[..., JobFolder], undisturbed: dict[str, Any]
 ) -> None:
