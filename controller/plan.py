@@ -52,6 +52,7 @@ def shards_to_enqueue(seen: Observed, grace_s: float) -> list[int]:
         shard
         for shard in unseen
         if shard in seen.enqueued_at_s
+        and shard not in seen.idle_since_s  # taken: `shards_left` knows when
         and seen.now_s - max(seen.enqueued_at_s[shard], seen.waiting_at_s) >= grace_s
     ]
     return sorted(fresh + lost)

@@ -22,6 +22,7 @@ from neva.errors import ConfigError
 _ONE_SERVER = ("redis", "rediss", "unix")
 _SENTINEL = ("redis+sentinel", "rediss+sentinel")
 _SENTINEL_PORT = 26379
+_UNREADABLE = "host or port can't be read; are / # ? @ in user and password percent-encoded?"
 _TLS_KEYS = ("ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname")
 
 
@@ -76,10 +77,11 @@ def parse_broker_url(url: str) -> SentinelUrl | None:
     """
     try:
         parts = urlsplit(url)
-    except ValueError as error:
-        raise _wrong(str(error)) from error
-    if parts.scheme in _ONE_SERVER:
-        return None
+        if parts.scheme in _ONE_SERVER:
+            _ = parts.port  # redis-py would repeat what it can't read
+            return None
+    except ValueError:
+        raise _wrong(_UNREADABLE) from None
     if parts.scheme not in _SENTINEL:
         known = ", ".join(f"{scheme}://" for scheme in (*_ONE_SERVER, *_SENTINEL))
         raise _wrong(f"it must begin with one of {known}")
@@ -116,8 +118,8 @@ def _host(text: str) -> tuple[str, int]:
     try:
         parts = urlsplit(f"//{text}")
         host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise _wrong(f"Sentinel {text!r}: {error}") from error
+    except ValueError:
+        raise _wrong(_UNREADABLE) from None
     if not host:
         raise _wrong("a Sentinel without a name")
     return host, port or _SENTINEL_PORT

@@ -165,6 +165,8 @@ class TakenMessages:
         return {tag: shard for tag, shard in self._shards.items() if shard is not None}
 
     def _shard_of(self, taken: bytes) -> int | None:
+        if self._queue.encode() not in taken:
+            return None  # of any application that shares this database, in any JSON
         message, _, routing_key = orjson.loads(taken)
         return _body_shard(message) if routing_key == self._queue else None
 

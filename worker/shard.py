@@ -141,11 +141,35 @@ class ShardWorker:
             self.unsure[shard, attempt.number] = claim, _orderly_end(error)
             self._try_for_a_while(self._catch_up_releases)
             raise
-        if not claimed:
+        if not claimed or (not self._still_looks(shard) and self._left(shard, attempt.number)):
             return None
         with contextlib.suppress(redis.RedisError):  # the heartbeat will do it, and ask the ledger
             self.leases.beat(shard, Lease(attempt.number, 0, 0))
         return attempt
+
+    def _still_looks(self, shard: int) -> bool:
+        """Whether the lease lasted while a number was taken, which may have been slow.
+
+        True also where the broker can't tell: the heartbeat will ask the ledger then.
+        """
+        try:
+            return bool(self.leases.beat(shard, _LOOKING))
+        except redis.RedisError:
+            return True
+
+    def _left(self, shard: int, attempt: int) -> bool:
+        """Leave an attempt that has not begun, if a later one has."""
+        try:
+            if not self.ledger.is_superseded(shard, attempt):
+                return False
+            words = "a later attempt began while this one's number was taken"
+            self.unreleased[shard, attempt] = Release(str(Reason.LEASE_LOST), words, counts=False)
+            self._catch_up_releases()
+        except NevaError as error:
+            self.unreleased.setdefault((shard, attempt), _orderly_end(error))
+            self._try_for_a_while(self._catch_up_releases)
+            raise
+        return True
 
     def _attempt(
         self,

@@ -61,7 +61,7 @@ def test_celery_gets_passwords_that_it_decodes_to_the_same() -> None:
         ("sentinel://:secret@h:1/m", "must begin with one of redis://"),
         ("redis+sentinel://:secret@/m", "a Sentinel without a name"),
         ("redis+sentinel://:secret@a,,b/m", "a Sentinel without a name"),
-        ("redis+sentinel://:secret@a:x/m", "Port could not be cast"),
+        ("redis+sentinel://:secret@a:x/m", "percent-encoded"),
         ("redis+sentinel://:secret@a:1", "the master's name is missing"),
         ("redis+sentinel://:secret@a:1/m/x", "the database must be a number, not 'x'"),
         ("redis+sentinel://user@a/m", "a user without a password"),
@@ -70,7 +70,9 @@ def test_celery_gets_passwords_that_it_decodes_to_the_same() -> None:
         ("redis+sentinel://:secret@a/m?sentinel_username=x", "needs sentinel_password"),
         ("rediss+sentinel://:secret@a/m?ssl_cert_reqs=maybe", "ssl_cert_reqs must be"),
         ("rediss+sentinel://:secret@a/m?ssl_check_hostname=1", "must be true or false"),
-        ("redis+sentinel://[::1/m", "Invalid IPv6 URL"),
+        ("redis+sentinel://[::1/m", "percent-encoded"),
+        ("redis://:secret#1@a:6379/0", "percent-encoded"),
+        ("rediss://:secret/1@a/0", "percent-encoded"),
     ],
 )
 def test_a_url_that_is_none_is_refused_without_its_password(url: str, words: str) -> None:

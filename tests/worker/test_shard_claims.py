@@ -102,6 +102,42 @@ def test_a_shard_whose_lease_ran_out_while_it_was_looked_at_is_looked_at_again(
     assert num_looks == 2
 
 
+class LateLedger(Ledger):
+    """Claims, and the answer comes late: something happens before."""
+
+    meanwhile: Callable[[], object] = staticmethod(lambda: None)
+
+    def claim(self, number: int, claim: Claim) -> bool:
+        claimed = super().claim(number, claim)
+        if claim.attempt == 1:
+            self.meanwhile()
+        return claimed
+
+
+def test_an_attempt_that_another_overtook_while_it_was_claimed_does_not_begin(
+    bench: Bench, store: Store
+) -> None:
+    def expire_and_overtake() -> None:
+        bench.leases.release(0, 0)
+        bench.killed_attempt(2, ["0"], [])
+
+    ledger = LateLedger(store)
+    ledger.meanwhile = expire_and_overtake
+    assert bench.worker(FakeAnswerer(), ledger).run(bench.plan, None) is Outcome.COMMITTED
+    assert bench.answers() == [(str(n), 3) for n in range(6)]
+    assert bench.ledger.shard_state(0).released == {1}
+    assert not list(store.list("shards/00000/attempts/0001/part-"))
+
+
+def test_an_attempt_whose_lease_ran_out_while_it_was_claimed_goes_on_when_nobody_came(
+    bench: Bench, store: Store
+) -> None:
+    ledger = LateLedger(store)
+    ledger.meanwhile = lambda: bench.leases.release(0, 0)
+    assert bench.worker(FakeAnswerer(), ledger).run(bench.plan, None) is Outcome.COMMITTED
+    assert bench.answers() == [(str(n), 1) for n in range(6)]
+
+
 class ForgetfulLedger(Ledger):
     """Claims, but the answer is lost; or the claim comes to nothing, or arrives much later."""
 
