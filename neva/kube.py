@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import orjson
 import urllib3
+import yaml
 from kubernetes import client as kubernetes_client
 from kubernetes import config as kubernetes_config
 from kubernetes.client.exceptions import ApiException
@@ -28,6 +29,8 @@ MERGE = "application/merge-patch+json"
 _TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 _JSON = "application/json"
 _TIMEOUT_S = (5, 15)
+# What the client raises for a kubeconfig that is none.
+_UNUSABLE = (kubernetes_config.ConfigException, yaml.YAMLError, TypeError, AttributeError)
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
@@ -84,7 +87,7 @@ class ClientTransport:
             load, where = kubernetes_config.load_kube_config, {"config_file": _kubeconfig()}
         try:
             load(client_configuration=configuration, **where)
-        except kubernetes_config.ConfigException as error:
+        except _UNUSABLE as error:
             raise ConfigError(f"no access to a cluster: {error}") from error
         configuration.connection_pool_maxsize = pool_size
         configuration.retries = urllib3.Retry(total=0)
@@ -156,7 +159,7 @@ def own_namespace() -> str:
         contexts: Any = kubernetes_config.list_kube_config_contexts  # it has no types
         try:
             _, active = contexts(_kubeconfig())
-        except kubernetes_config.ConfigException as error:
+        except _UNUSABLE as error:
             raise ConfigError(f"no access to a cluster: {error}") from error
         return str(active["context"].get("namespace") or "default")
     if _NAMESPACE_FILE.exists():

@@ -8,8 +8,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from neva.errors import ConfigError
 
 
 def _default_cache_dir() -> Path:
@@ -103,5 +105,13 @@ class Settings(BaseSettings):
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
-    """The settings of this process, read once."""
-    return Settings()
+    """The settings of this process, read once.
+
+    Raises:
+        ConfigError: a variable's value is none; all such variables are named, without their values.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = (f"NEVA_{str(part['loc'][0]).upper()}: {part['msg']}" for part in error.errors())
+        raise ConfigError("; ".join(wrong)) from None

@@ -62,6 +62,11 @@ def examine_all(job_file: Path | None) -> Iterator[Finding]:
     """Everything, in the order in which a run needs it."""
     job: VideoNevaJob | None = None
     try:
+        settings()
+    except ConfigError as error:
+        yield problem("settings", error.message, "correct them; nothing can be looked at before")
+        return
+    try:
         if job_file is not None:
             job = load_job(job_file)
         elif settings().job is not None:

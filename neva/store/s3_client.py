@@ -15,6 +15,7 @@ import boto3.session
 import botocore.session
 from botocore.config import Config
 
+from neva.errors import ConfigError
 from neva.metrics import of_pods
 from neva.metrics.counting import count
 
@@ -63,7 +64,10 @@ def _new_client() -> S3Client:
     )
     # Of the session, so that its clients have it from their making on.
     core.get_component("event_emitter").register("before-send.s3", _count_request)
-    client: S3Client = session.client("s3", config=config)
+    try:
+        client: S3Client = session.client("s3", config=config)
+    except ValueError as error:  # botocore's: AWS_ENDPOINT_URL without http://, say
+        raise ConfigError(f"no client of S3 by the AWS_ variables: {error}") from error
     host = urlsplit(client.meta.endpoint_url).hostname or ""
     chosen_style = core.get_scoped_config().get("s3", {}).get("addressing_style")
     if chosen_style is None and not host.endswith(_AWS_DOMAINS):

@@ -112,6 +112,28 @@ def test_a_set_up_that_works_has_no_problem(
     assert list((doctor.folder / "out").iterdir()) == [], "nothing is left behind"
 
 
+# Broken environments
+
+
+def test_a_variable_that_is_none(doctor: Doctor) -> None:
+    doctor.set("NEVA_DEVICE", "gpu")
+    assert "NEVA_DEVICE: Input should be 'auto', 'cpu' or 'cuda'" in doctor.problem("settings")
+
+
+def test_an_endpoint_without_its_scheme(doctor: Doctor) -> None:
+    doctor.set("AWS_ENDPOINT_URL", "localhost:9000")
+    doctor.spec["output"]["uri"] = "s3://bucket/out/"
+    assert "Invalid endpoint: localhost:9000" in doctor.problem("output")
+
+
+@pytest.mark.parametrize("words", ["only words\n", "a: [b\n"])
+def test_a_kubeconfig_that_is_none(doctor: Doctor, words: str) -> None:
+    path = doctor.folder / "kubeconfig"
+    path.write_text(words)
+    doctor.set("KUBECONFIG", str(path))
+    assert "no access to a cluster" in doctor.problem("cluster")
+
+
 # Broken brokers
 
 
