@@ -8,8 +8,6 @@ controller reads of it. The engine answers a shard of as many rows on the demo m
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -25,6 +23,7 @@ from benchmarks.contenders import OurEngine
 from benchmarks.scale_run import answered
 from benchmarks.workloads import Workload, demo_workload
 from controller.local.broker import EmbeddedBroker
+from demo.s3_process import s3_process
 from neva import queue
 from neva.lease import Leases
 from neva.ledger import FinishedRow, Ledger, ShardRow
@@ -119,22 +118,12 @@ def engine_s() -> float:
 
 @contextmanager
 def _s3_bucket() -> Iterator[str]:
-    command = [sys.executable, "-m", "demo.s3_server"]
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as server:
-        assert server.stdout is not None
-        port = server.stdout.readline().strip()
+    with s3_process() as url:
         os.environ.update(
-            AWS_ENDPOINT_URL=f"http://127.0.0.1:{port}",
+            AWS_ENDPOINT_URL=url,
             AWS_ACCESS_KEY_ID="bench",
             AWS_SECRET_ACCESS_KEY="bench",
             AWS_REGION="us-east-1",
         )
         boto3.client("s3").create_bucket(Bucket="bench")
         yield "bench"
-        server.terminate()

@@ -25,6 +25,7 @@ from rich.table import Table
 from demo.bucket import BUCKET, upload_demo
 from demo.clips import write_clips
 from demo.judge_server import MODEL as JUDGE_MODEL
+from demo.s3_process import s3_process
 from neva.store import open_store
 from neva.tethered import tethered
 
@@ -126,22 +127,13 @@ def _download(folder: Path) -> None:
 @contextlib.contextmanager
 def _s3_server() -> Iterator[dict[str, str]]:
     """The environment that leads to a new S3 server."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "demo.s3_server"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as process:
-        if process.stdout is None or not (port := process.stdout.readline().strip()):
-            raise RuntimeError("the S3 server does not start: python -m demo.s3_server says why")
+    with s3_process() as url:
         yield {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+            "AWS_ENDPOINT_URL": url,
             "AWS_ACCESS_KEY_ID": "demo",
             "AWS_SECRET_ACCESS_KEY": "demo",
             "AWS_REGION": "us-east-1",
         }
-        process.terminate()
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ import redis
 from controller.local.broker import EmbeddedBroker
 from controller.pods import prepare_job
 from controller.reconciler import Reconciler
+from demo.s3_process import s3_process
 from neva import queue
 from neva.job_file import load_job
 from neva.lease import Leases
@@ -85,22 +86,6 @@ def kind_of(path: str) -> str:
     return next((kind for pattern, kind in _KINDS if re.search(pattern, path)), "other")
 
 
-@contextmanager
-def s3_server() -> Iterator[str]:
-    """The URL of a new S3 server."""
-    command = [sys.executable, "-m", "demo.s3_server"]
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as server:
-        assert server.stdout is not None
-        yield f"http://127.0.0.1:{server.stdout.readline().strip()}"
-        server.terminate()
-
-
 def watch_run(
     num_workers: int, num_shards: int, max_rows: int, row_s: float, questions_per_clip: int = 12
 ) -> Watched:
@@ -108,7 +93,7 @@ def watch_run(
     seen = Watched(num_workers, max_rows, row_s, num_shards)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nv-")))
-        url = stack.enter_context(s3_server())
+        url = stack.enter_context(s3_process())
         ours, theirs = (stack.enter_context(s3_proxy(url)) for _ in range(2))
         os.environ.update(
             AWS_ENDPOINT_URL=ours.url,

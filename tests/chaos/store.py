@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from demo.s3_process import s3_process
 from neva.store.s3_client import current_environment, shared_client
-from tests.chaos.jobs import REPOSITORY
 from tests.support.s3_proxy import Weather, s3_proxy
 
 
@@ -35,16 +33,7 @@ def bucket_behind_weather(seed: int, fault_rate: float) -> Iterator[Bucket]:
         "AWS_EC2_METADATA_DISABLED": "true",
     }
     kept = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("AWS_")}
-    with subprocess.Popen(
-        [sys.executable, "-m", "demo.s3_server"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        cwd=REPOSITORY,
-        text=True,
-    ) as server:
-        assert server.stdout is not None
-        url = f"http://127.0.0.1:{server.stdout.readline().strip()}"
+    with s3_process() as url:
         os.environ.update({**variables, "AWS_ENDPOINT_URL": url})
         try:
             name = f"chaos-{uuid.uuid4().hex[:8]}"
@@ -53,7 +42,6 @@ def bucket_behind_weather(seed: int, fault_rate: float) -> Iterator[Bucket]:
                 proxy.weather = Weather(seed, fault_rate)
                 yield Bucket(f"s3://{name}", {**variables, "AWS_ENDPOINT_URL": proxy.url})
         finally:
-            server.terminate()
             for variable in [*variables, "AWS_ENDPOINT_URL"]:
                 os.environ.pop(variable, None)
             os.environ.update(kept)

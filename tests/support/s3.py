@@ -7,14 +7,13 @@ that the AWS_ variables of the shell lead to; everything written there is delete
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from demo.s3_process import s3_process
 from neva.store import Store, open_store
 from neva.store.s3_client import current_environment, shared_client
 
@@ -26,20 +25,8 @@ _STORE_KINDS = ["file", "moto", *(["own"] if OWN_ENDPOINT_VARIABLE in os.environ
 def moto_endpoint() -> Iterator[str]:
     """URL of an S3 server of this session's own."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
-    with subprocess.Popen(
-        [sys.executable, "-m", "demo.s3_server"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        cwd=Path(__file__).parents[2],
-        env=environment,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        port = process.stdout.readline().strip()
-        assert port.isdigit(), "moto's server did not start"
-        yield f"http://127.0.0.1:{port}"
-        process.terminate()
+    with s3_process(environment) as url:
+        yield url
 
 
 @pytest.fixture
