@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from importlib import resources
 from urllib.parse import quote
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup, escape
 
 from controller.ui.view import JobLine, RunView
-from neva.pages import base_style
+from neva.pages import base_style, page_environment, page_file
 
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -29,6 +28,7 @@ REPORT_POLICY = (
 )
 RUN_SECTIONS = ("head", "stages", "chart", "failures", "answers", "about")
 _MOST_JOBS = 200
+_PACKAGE = "controller.ui"
 
 Sections = Mapping[str, str]
 
@@ -67,15 +67,15 @@ def page(title: str, run_id: str, sections: Sections) -> str:
 
 
 def style() -> str:
-    return base_style() + _file("ui.css")
+    return base_style() + page_file(_PACKAGE, "ui.css")
 
 
 def program() -> str:
-    return _file("ui.js")
+    return page_file(_PACKAGE, "ui.js")
 
 
 def icon() -> str:
-    return _file("icon.svg")
+    return page_file(_PACKAGE, "icon.svg")
 
 
 def code_marked(text: str) -> Markup:
@@ -94,17 +94,6 @@ def _macro(name: str, *arguments: object) -> str:
 
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("controller.ui", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment(_PACKAGE)
     environment.filters.update(code_marked=code_marked, as_query=lambda text: quote(text, safe=""))
     return environment
-
-
-@lru_cache
-def _file(name: str) -> str:
-    return resources.files("controller.ui").joinpath("templates", name).read_text(encoding="utf-8")

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 import orjson
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from judge.report.charts import dumbbell, outcome_bar, scale_of
@@ -22,10 +22,11 @@ from judge.report.data import load_report
 from judge.report.views import Record, Report
 from judge.table import UNITS, agreement, precision
 from neva.ledger import layout
-from neva.pages import base_style
+from neva.pages import base_style, page_environment, page_file
 from neva.store.base import Store
 
 ROWS_A_BLOCK = 50
+_PACKAGE = "judge.report"
 
 
 def write_report(store: Store, name: str | None = None) -> str:
@@ -36,7 +37,8 @@ def write_report(store: Store, name: str | None = None) -> str:
 
 def render_report(report: Report) -> str:
     """The whole page. Pure."""
-    style, program = base_style() + _source("report.css"), _source("report.js")
+    style = base_style() + page_file(_PACKAGE, "report.css")
+    program = page_file(_PACKAGE, "report.js")
     policy = (
         f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(program)}'; "
         "img-src data:; base-uri 'none'; form-action 'none'"
@@ -76,13 +78,7 @@ def _hash(source: str) -> str:
 
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("judge.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment(_PACKAGE)
     environment.globals.update(
         dumbbell=dumbbell,
         outcome_bar=outcome_bar,
@@ -93,15 +89,6 @@ def _environment() -> Environment:
     )
     environment.filters.update(seconds=_seconds)
     return environment
-
-
-@lru_cache
-def _source(name: str) -> str:
-    """A file of ours that stands in the page as it is."""
-    source, _, _ = PackageLoader("judge.report", "templates").get_source(
-        Environment(autoescape=True), name
-    )
-    return source
 
 
 def _seconds(value: float) -> str:
