@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -58,7 +57,8 @@ class PodLogs:
     """Prints the logs of one job.
 
     Args:
-        say: prints a line; called from several threads when logs are followed.
+        say: prints a line; called from several threads when logs are followed. BrokenPipeError
+            when nobody reads any more.
     """
 
     def __init__(
@@ -69,8 +69,9 @@ class PodLogs:
         self._wanted = wanted
         self._say = say
         self._begun: dict[Container, threading.Thread] = {}
-        self._problem: ApiError | None = None
-        self._over = threading.Event()  # the job's end: what has not begun never will
+        self._problem: ApiError | BrokenPipeError | None = None
+        # The job's end, or a problem: what has not begun never will.
+        self._over = threading.Event()
 
     def print_all(self, *, follow: bool) -> None:
         """Print what there is; with `follow` what comes, from new pods, too, until the job ends.
@@ -78,6 +79,7 @@ class PodLogs:
         Raises:
             ConfigError: there is no such job, or it has no pods (any more).
             ApiError: the cluster can't be asked, or refuses.
+            BrokenPipeError: nobody reads what is printed.
         """
         body = self._cluster.job(self._job)
         namespace = body["metadata"]["namespace"]
@@ -115,7 +117,7 @@ class PodLogs:
             except ApiError as error:
                 if not error.retryable:
                     raise
-                time.sleep(_POLL_S)
+                self._over.wait(_POLL_S)
                 continue
             except ConfigError:
                 break  # deleted: its pods are going, too
@@ -124,10 +126,11 @@ class PodLogs:
                     self._begin(container)
             if Phase((body.get("status") or {}).get("phase", Phase.PENDING)).is_final:
                 break
-            time.sleep(_POLL_S)
+            self._over.wait(_POLL_S)
         self._over.set()
         for thread in self._begun.values():
-            thread.join()
+            while thread.is_alive() and self._problem is None:
+                thread.join(_POLL_S)
         if self._problem is not None:
             raise self._problem
 
@@ -144,7 +147,12 @@ class PodLogs:
         while True:
             try:
                 for line in self._cluster.transport.stream(container.path(wanted, follow=follow)):
+                    if self._problem is not None:
+                        return
                     self._say(container.prefix + line.decode(errors="replace").rstrip("\r"))
+                return
+            except BrokenPipeError as error:
+                self._stop(error)
                 return
             except ApiError as error:
                 if error.status == _NOT_FOUND:  # the pod is gone
@@ -153,12 +161,17 @@ class PodLogs:
                     if not follow or self._over.is_set():
                         return
                 elif not (follow and error.retryable):
-                    self._problem = error
+                    self._stop(error)
                     return
                 else:
                     # Broken off: on from here. A line of the last second may come twice.
                     wanted = Wanted(_POLL_S + 1)
             self._over.wait(_POLL_S)
+
+    def _stop(self, problem: ApiError | BrokenPipeError) -> None:
+        """Wake who waits: a thread's error is nobody's but its own."""
+        self._problem = problem
+        self._over.set()
 
 
 def _names(pod: Json) -> list[str]:

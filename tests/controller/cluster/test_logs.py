@@ -107,6 +107,35 @@ def test_following_shows_new_lines_and_new_pods_until_the_job_ends(user: User, p
         pods.delete(name)
 
 
+def test_following_ends_when_nobody_reads_any_more(user: User, pods: Pods) -> None:
+    """`neva logs -f vnj/kitchen | head -1`, of a job that goes on."""
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        if said:
+            raise BrokenPipeError
+        said.append(line)
+
+    pods.make("w-1", "worker")
+    pods.make("w-2", "worker")  # says nothing, and goes on
+    pods.write("w-1", "worker", "one", "two")
+    raised: list[type[BaseException]] = []
+
+    def follow() -> None:
+        try:
+            PodLogs(user.cluster, JOB, Wanted(), say).print_all(follow=True)
+        except BrokenPipeError as error:
+            raised.append(type(error))
+
+    thread = _in_thread(follow)
+    thread.join(60)
+    assert not thread.is_alive(), "the pods run still"
+    assert (said, raised) == (["[w-1/worker] one"], [BrokenPipeError])
+    for name in ("w-1", "w-2"):
+        pods.end(name)
+        pods.delete(name)
+
+
 def _in_thread(do: Callable[[], None]) -> threading.Thread:
     thread = threading.Thread(target=do, daemon=True)
     thread.start()
