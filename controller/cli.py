@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from neva.extras import install_words
 from neva.say import DEBUG_VARIABLE, is_debugging
 
 EXIT_FAULT = 70  # of the program itself; os.EX_SOFTWARE
@@ -41,7 +42,7 @@ class _LazyCommand(TyperCommand):
         except ModuleNotFoundError as error:
             typer.echo(
                 f"neva {self.name}: {error.name} is not installed here; "
-                f"pip install 'neva-batch[{self._extra}]'",
+                f"{install_words(self._extra)}",
                 err=True,
             )
             raise typer.Exit(1) from error

@@ -9,6 +9,7 @@ from math import gcd
 from typing import Any
 
 from neva.errors import ConfigError
+from neva.extras import install_words
 from neva.language_sizes import LanguageSizes
 from neva.rank_split import split_over
 from neva.spec_model import Quantization
@@ -69,7 +70,7 @@ def require_modelopt(quantization: Quantization) -> None:
     if importlib.util.find_spec("modelopt") is None:
         raise ConfigError(
             f"model.quantization.algorithm {quantization.algorithm} is done by nvidia-modelopt, "
-            "which is not installed: pip install 'neva-batch[modelopt]', or take algorithm: awq"
+            f"which is not installed: {install_words('modelopt')}; or take algorithm: awq"
         )
 
 

@@ -19,6 +19,7 @@ from urllib.parse import quote
 import typer
 
 from neva.errors import ConfigError
+from neva.extras import install_words
 from neva.reasons import Reason
 
 if TYPE_CHECKING:
@@ -143,6 +144,6 @@ def import_kube() -> Any:
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"{error.name} is not installed here, and a cluster is asked through it: "
-            "pip install 'neva-batch[controller]', or name the run's output.uri"
+            f"{install_words('controller')}; or name the run's output.uri"
         ) from error
     return kube

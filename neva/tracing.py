@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from neva.errors import ConfigError
+from neva.extras import install_words
 from neva.settings import settings
 
 if TYPE_CHECKING:
@@ -82,8 +83,7 @@ def _provider() -> TracerProvider | None:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"NEVA_TRACING is true, and {error.name} is not installed: "
-            "pip install 'neva-batch[tracing]'"
+            f"NEVA_TRACING is true, and {error.name} is not installed: {install_words('tracing')}"
         ) from error
     named = {} if "OTEL_SERVICE_NAME" in os.environ else {"service.name": "neva-batch"}
     provider = TracerProvider(resource=Resource.create(named))

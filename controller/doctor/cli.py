@@ -11,6 +11,7 @@ import typer
 
 from controller.exits import EXIT_ERROR, EXIT_OK
 from neva.errors import ConfigError
+from neva.extras import install_words
 from neva.findings import Finding, Verdict, ok, problem, skipped
 from neva.job_file import load_job
 from neva.pod import job_of_environment
@@ -80,7 +81,7 @@ def examine_all(job_file: Path | None) -> Iterator[Finding]:
             module = importlib.import_module(name)
         except ModuleNotFoundError as error:
             role = name.partition(".")[0]
-            missing = f"{error.name} is not installed here: pip install 'neva-batch[{role}]'"
+            missing = f"{error.name} is not installed here: {install_words(role)}"
             yield skipped(role, missing)
         else:
             yield from module.examine(job)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from neva.errors import ConfigError
+from neva.extras import install_words
 
 _GPU, _CPU, _AUTO = "gpu", "cpu", "auto"
 _ACCELERATORS = {"gpu": _GPU, "cuda": _GPU, "cpu": _CPU, "auto": _AUTO}
@@ -98,6 +99,6 @@ def count_gpus() -> int:
     if done.returncode != 0 or not words:
         lines = done.stderr.strip().splitlines() or ["it says nothing"]
         raise ConfigError(
-            f"PyTorch can't be asked for GPUs ({lines[-1]}); pip install 'neva-batch[worker]'"
+            f"PyTorch can't be asked for GPUs ({lines[-1]}); {install_words('worker')}"
         )
     return int(words[-1])

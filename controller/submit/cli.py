@@ -9,6 +9,7 @@ import typer
 
 from controller.submit.body import body_of, body_of_config
 from neva.errors import ConfigError
+from neva.extras import install_words
 from neva.job_file import read_job_data
 from neva.say import Format, FormatOption, errors_as_exit_codes, rendered
 from neva.targets import import_kube
@@ -80,7 +81,7 @@ def _body(
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"{error.name} is not installed here, and a configuration is read by it: "
-            "pip install 'neva-batch[evaluate]', or submit a job file"
+            f"{install_words('evaluate')}; or submit a job file"
         ) from error
 
     config = read_config(config_path or DEFAULT_PATH, config_name or DEFAULT_NAME, words)

@@ -11,6 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from neva.errors import ConfigError
+from neva.extras import install_words
 from neva.job_file import answer_digest
 from neva.language_sizes import LanguageSizes, read_language_sizes
 from neva.local_model import LocalModel
@@ -95,7 +96,7 @@ def test_8_bits_without_modelopt_are_refused_with_the_ways_out(
     with pytest.raises(ConfigError) as refused:
         require_modelopt(asked)
     assert algorithm in refused.value.message
-    assert "pip install 'neva-batch[modelopt]', or take algorithm: awq" in refused.value.message
+    assert f"{install_words('modelopt')}; or take algorithm: awq" in refused.value.message
     require_modelopt(Quantization.model_validate({"enable": False, "algorithm": algorithm}))
     require_modelopt(awq(64))
 
