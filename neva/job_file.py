@@ -15,9 +15,13 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from neva.errors import ConfigError
+from neva.redact import without_user_info
 from neva.spec import Inference, JobSpec, VideoNevaJob
 from neva.spec_base import REMOTE_URI_PATTERN
 
+# Kubernetes' own, where a null may mean something.
+_FREE = ("podTemplate", "affinity")
+_MEDIA_SIDE = "insert_media_token"
 _UNION_MEMBERS = ("bool", "constrained-float")
 _URI_FIELDS = (
     "model.uri",
@@ -81,6 +85,32 @@ def parse_job(data: dict[str, Any], source: str) -> VideoNevaJob:
         problems = [_problem(dict(item)) for item in error.errors(include_url=False)]
         raise JobFileError(source, problems) from error
     return job
+
+
+def job_data(job: VideoNevaJob) -> dict[str, Any]:
+    """A job as a file holds it, without what is the default anyway."""
+    data: dict[str, Any] = job.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    head = {"apiVersion": job.api_version, "kind": job.kind, "metadata": data["metadata"]}
+    return {**head, "spec": without_nulls(data["spec"])}
+
+
+def without_nulls(spec: dict[str, Any]) -> dict[str, Any]:
+    """A valid job's spec without its nulls, which an API server drops, too, taking the default.
+
+    Only `insert_media_token` has another default than null: it gets the word.
+    """
+    found = _without_nulls(spec)
+    if _MEDIA_SIDE in (spec.get("inference") or {}):
+        found["inference"].setdefault(_MEDIA_SIDE, "null")
+    return found
+
+
+def _without_nulls(block: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: _without_nulls(value) if isinstance(value, dict) and key not in _FREE else value
+        for key, value in block.items()
+        if value is not None
+    }
 
 
 def answer_digest(spec: JobSpec) -> str:
@@ -160,8 +190,9 @@ def _problem(item: dict[str, Any]) -> str:
         return f"{path}: missing"
     words = str(item["msg"]).removeprefix("Value error, ")
     words = words[:1].lower() + words[1:]
-    shown = "" if isinstance(given, dict | list | BaseModel) else f" (got {given!r})"
-    return f"{path}: {words}{shown}"
+    if isinstance(given, dict | list | BaseModel):
+        return f"{path}: {words}"
+    return f"{path}: {words} (got {without_user_info(repr(given))})"
 
 
 def _nearest(location: list[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -12,7 +12,7 @@ from rich.console import Console
 from controller.exits import EXIT_OK
 from controller.local.cli import run_job
 from controller.retry.plan import begin, next_retry
-from neva.job_file import load_job
+from neva.job_file import job_data, load_job
 from neva.say import Format, errors_as_exit_codes, rendered
 from neva.spec import VideoNevaJob
 from neva.targets import (
@@ -58,7 +58,7 @@ def retry(
             console.print("no row failed; nothing is to be retried")
             raise typer.Exit(EXIT_OK)
         if dry_run:
-            typer.echo(rendered(_as_dict(found.job), form))
+            typer.echo(rendered(job_data(found.job), form))
             raise typer.Exit(EXIT_OK)
         job = found.job if found.begun else begin(output, found)
         if isinstance(place, JobOnCluster):
@@ -72,7 +72,7 @@ def retry(
         raise typer.Exit(EXIT_OK)
     with tempfile.TemporaryDirectory(prefix="neva-retry-") as folder:
         path = Path(folder) / "job.yaml"
-        path.write_text(rendered(_as_dict(job), Format.YAML), encoding="utf-8")
+        path.write_text(rendered(job_data(job), Format.YAML), encoding="utf-8")
         code = run_job(path)
     raise typer.Exit(code)
 
@@ -88,13 +88,4 @@ def _run_of(place: JobOnCluster | str) -> tuple[str, VideoNevaJob | None]:
 def _create(place: JobOnCluster, job: VideoNevaJob) -> None:
     from controller.cluster.jobs import UsersCluster
 
-    UsersCluster(place.namespace).create(_as_dict(job))
-
-
-def _as_dict(job: VideoNevaJob) -> dict[str, Any]:
-    """The job as a file holds it."""
-    data: dict[str, Any] = job.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    inference = data["spec"].get("inference", {})
-    if "insert_media_token" in inference and inference["insert_media_token"] is None:
-        inference["insert_media_token"] = "null"  # kubectl drops a bare one
-    return {"apiVersion": job.api_version, "kind": job.kind, **data}
+    UsersCluster(place.namespace).create(job_data(job))

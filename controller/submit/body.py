@@ -1,4 +1,6 @@
-"""What is sent to a cluster: a job as its author wrote it, without what the server sets. Pure."""
+"""What is sent to a cluster: a job as its author wrote it, without what the server sets, and
+without nulls, which the server would take for defaults. Pure.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from typing import Any
 
 from controller.evaluate.keys import in_config_words
 from controller.evaluate.to_job import Asked, job_name
-from neva.job_file import JobFileError, local_paths, parse_job
+from neva.job_file import JobFileError, job_data, local_paths, parse_job, without_nulls
 
 _METADATA = ("name", "namespace", "labels", "annotations")
 _OUTPUTS = "outputs.jsonl"
@@ -33,7 +35,7 @@ def body_of(
         raise JobFileError(source, [words(_local_words(path, uri)) for path, uri in local])
     metadata = {key: data["metadata"][key] for key in _METADATA if key in data["metadata"]}
     kept = {key: data[key] for key in ("apiVersion", "kind")}
-    return {**kept, "metadata": metadata, "spec": data["spec"]}
+    return {**kept, "metadata": metadata, "spec": without_nulls(data["spec"])}
 
 
 def body_of_config(asked: Asked, name: str | None, source: str) -> dict[str, Any]:
@@ -51,7 +53,7 @@ def body_of_config(asked: Asked, name: str | None, source: str) -> dict[str, Any
         folder,
         on_cpu=asked.devices.accelerator == "cpu",
     )
-    return body_of(data, source, in_config_words)
+    return job_data(parse_job(body_of(data, source, in_config_words), source))
 
 
 def output_folder(output_file: str) -> str:

@@ -63,7 +63,12 @@ def test_a_configuration_is_printed_as_a_job(empty_folder: Path) -> None:
     assert spec.output.uri == "s3://eval/runs/Kitchen_1/"
     assert spec.model.tensor_parallel_size == 4
     assert spec.inference.insert_media_token is None
-    assert None not in body["spec"]["inference"].values(), "an API server drops nulls"
+    assert body["spec"]["inference"] == {
+        "media_base_path": "s3://eval/v/",
+        "media_type": "video",
+        "insert_media_token": "null",
+    }, "defaults are left out, and an API server would drop a null"
+    assert "precision" not in body["spec"]["model"]
     assert "workers" not in body["spec"], "no GPU of this machine is counted"
     assert "answers: s3://eval/runs/Kitchen_1/outputs.jsonl" in done.stderr
 
@@ -73,6 +78,21 @@ def test_a_configuration_for_the_cpu_asks_for_no_gpus(empty_folder: Path) -> Non
     body = json.loads(submit(*line, "-o", "json").stdout)
     assert body["spec"]["workers"] == {"gpusPerWorker": 0}
     assert body["metadata"]["name"] == "mine"
+
+
+def test_nulls_of_a_job_file_are_left_out_as_the_server_would_but_keep_their_meaning(
+    empty_folder: Path,
+) -> None:
+    inference = {"insert_media_token": None, "num_frames": None, "top_k": 0}
+    template = {"spec": {"hostname": None}}
+    spec = {**SPEC, "inference": inference, "judge": None, "workers": {"podTemplate": template}}
+    body = yaml.safe_load(submit(job_file(empty_folder, spec), "--dry-run").stdout)
+    assert body["spec"] == {
+        **SPEC,
+        "inference": {"insert_media_token": "null", "top_k": 0},
+        "workers": {"podTemplate": template},
+    }
+    assert parse_job(body, "printed").spec.inference.insert_media_token is None
 
 
 def test_a_job_file_is_printed_as_it_was_written(empty_folder: Path) -> None:
