@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from controller.evaluate.keys import KNOWN, unknown_key
 from neva.errors import ConfigError
+from neva.redact import without_secrets
 
 DEFAULT_PATH = "conf"
 DEFAULT_NAME = "neva_inference.yaml"
@@ -53,16 +54,18 @@ def read_config(path: str, name: str, overrides: Sequence[str]) -> ReadConfig:
     try:
         composed = _compose(file, overrides)
     except HydraException as error:
-        raise ConfigError(_explained(error, overrides, base, file)) from error
+        words = without_secrets(_explained(error, overrides, base, file), overrides)
+        raise ConfigError(words) from error
     notes += [
-        f"{word}: not used, nothing of Hydra's is written"
+        f"{word.partition('=')[0]}: not used, nothing of Hydra's is written"
         for word in overrides
         if word.lstrip("+~").startswith(("hydra.", "hydra/"))
     ]
     try:
         data = OmegaConf.to_container(composed, resolve=True)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{file}: {_first_line(error)}") from error
+        words = without_secrets(_first_line(error), overrides)
+        raise ConfigError(f"{file}: {words}") from error
     if not isinstance(data, dict):
         raise ConfigError(f"{file} holds no mapping")
     return ReadConfig({str(key): value for key, value in data.items()}, file, tuple(notes))

@@ -93,7 +93,7 @@ def asked_by(config: Mapping[str, Any], source: str) -> Asked:
         model.pipeline_parallel_size,
     )
     notes = tuple(
-        f"{key}={values[key]} has no effect"
+        f"{key} has no effect"  # never the value: one of the keys is a password
         for key, default in UNREAD.items()
         if key in values and values[key] not in (default, None)
     )

@@ -100,7 +100,20 @@ def test_a_wrong_override_is_one_line_with_the_way_out(override: str, words: str
 
 def test_an_override_of_hydras_own_is_said_to_do_nothing() -> None:
     config = read_config(str(shipped_conf()), NAME, ["hydra.run.dir=/x"])
-    assert config.notes == ("hydra.run.dir=/x: not used, nothing of Hydra's is written",)
+    assert config.notes == ("hydra.run.dir: not used, nothing of Hydra's is written",)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "+password=s3cret",
+        "password=s3cret=x",
+        "api_key=s3cret,x",
+        "+username='redis://:s3cret@host'",
+    ],
+)
+def test_a_refused_override_does_not_repeat_its_secret(override: str) -> None:
+    assert "s3cret" not in refusal(override)
 
 
 def test_a_folder_of_ones_own_wins(tmp_path: Path) -> None:

@@ -102,10 +102,16 @@ def test_quantization_is_read_where_it_is_enabled() -> None:
 def test_keys_that_nothing_reads_are_told_when_somebody_sets_them() -> None:
     notes = asked(*NEEDED, "quality=4", "server=True", "+inference.batch_size=8").notes
     assert set(notes) == {
-        "quality=4 has no effect",
-        "server=True has no effect",
-        "inference.batch_size=8 has no effect",
+        "quality has no effect",
+        "server has no effect",
+        "inference.batch_size has no effect",
     }
+
+
+def test_no_note_and_no_complaint_repeats_a_password() -> None:
+    assert asked(*NEEDED, "password=s3cret").notes == ("password has no effect",)
+    words = problem(*NEEDED, "neva_model_file=https://me:s3cret@models/m.nemo")
+    assert "https://…@models/m.nemo" in words
 
 
 def problem(*overrides: str) -> str:
