@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from neva.extras import install_words
 from neva.findings import Finding, errors_as_findings, ok, problem, skipped
 from neva.model_files import fetch_model, find_model, small_model_files
 from neva.process import SHARED_MEMORY
@@ -96,25 +97,34 @@ def shared_memory(where: Path) -> Finding:
 
 def _decoders() -> Finding:
     """Which of them load; each in a process of its own, as a broken library may crash it."""
-    working, broken = [], []
+    working: list[str] = []
+    broken: list[str] = []
+    slow: list[str] = []
     for name in _DECODERS:
         try:
             version = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
         command = [sys.executable, "-c", f"import {name}"]
-        done = subprocess.run(command, capture_output=True, timeout=_IMPORT_S, check=False)
+        try:
+            done = subprocess.run(command, capture_output=True, timeout=_IMPORT_S, check=False)
+        except subprocess.TimeoutExpired:
+            slow.append(f"{name} {version} was not loaded after {_IMPORT_S} s")
+            continue
         if done.returncode == 0:
             working.append(f"{name} {version}")
         else:
             last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
             broken.append(f"{name} {version} does not load: {''.join(last) or done.returncode}")
-    if broken and not (working and all(words.startswith(_OPTIONAL) for words in broken)):
+    bad = [*broken, *slow]
+    if bad and not (working and all(words.startswith(_OPTIONAL) for words in bad)):
         advice = "install it again, with the system libraries that it misses"
-        return problem("decoders", "; ".join([*broken, *working]), advice)
+        if not broken:
+            advice = "look again when the machine is less busy"
+        return problem("decoders", "; ".join([*bad, *working]), advice)
     if not working:
-        return problem("decoders", "none is installed", "pip install 'neva-batch[worker]'")
-    return ok("decoders", ", ".join([*working, *broken]))
+        return problem("decoders", "none is installed", install_words("worker"))
+    return ok("decoders", ", ".join([*working, *bad]))
 
 
 def _checkpoint(model: Model) -> Finding:

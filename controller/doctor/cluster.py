@@ -1,11 +1,14 @@
-"""The cluster: it answers, knows our kinds, and lets this user do what the commands do."""
+"""The cluster: it answers, knows our kinds, and lets whoever asks do what is to be done there."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+from controller.doctor.rights import accounts_rights, operators_rights, persons_rights
+from controller.operator.config import CONFIG_VARIABLE, load_config
 from controller.operator.names import DROP_FOLDERS, GROUP, PLURAL, VERSION
 from neva.errors import ConfigError
 from neva.findings import Finding, errors_as_findings, ok, problem, skipped
@@ -13,17 +16,6 @@ from neva.spec import VideoNevaJob
 from neva.targets import import_kube
 
 _IN_CLUSTER = "KUBERNETES_SERVICE_HOST"
-# (group, resource, subresource, verb) of `neva status`, `suspend`, `retry`, `logs`.
-_NEEDED = (
-    (GROUP, PLURAL, "", "get"),
-    (GROUP, PLURAL, "", "list"),
-    (GROUP, PLURAL, "", "create"),
-    (GROUP, PLURAL, "", "patch"),
-    (GROUP, PLURAL, "", "delete"),
-    ("", "pods", "", "list"),
-    ("", "pods", "log", "get"),
-)
-_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 _NOT_FOUND = 404
 
 
@@ -38,14 +30,16 @@ def examine(job: VideoNevaJob | None) -> Iterator[Finding]:
     if not kube.has_kubeconfig() and _IN_CLUSTER not in os.environ:
         yield skipped("cluster", "no kubeconfig here")
         return
+    if not kube.has_kubeconfig() and not kube.has_pod_token():
+        yield skipped("cluster", "this pod has no service account's token; a job's pods need none")
+        return
     with errors_as_findings("cluster", found, "correct KUBECONFIG, or start the cluster"):
         transport = kube.ClientTransport.of_user()
-        namespace = _namespace_of(job) or kube.own_namespace()
         version = transport("GET", "/version", None, None)
         host = transport.client.configuration.host
         found.append(ok("cluster", f"Kubernetes {version.get('gitVersion')} at {host}"))
         found.append(_kinds(transport, kube.ApiError))
-        found.append(_rights(transport, namespace))
+        found.append(_rights(transport, kube, job))
     yield from found
 
 
@@ -70,29 +64,11 @@ def _kinds(transport: Any, api_error: type[Exception]) -> Finding:
     return ok("kinds", f"{PLURAL} and {DROP_FOLDERS} of {GROUP}/{VERSION} are installed")
 
 
-def _rights(transport: Any, namespace: str) -> Finding:
-    denied = [
-        f"{verb} {resource}{f'/{sub}' if sub else ''}"
-        for group, resource, sub, verb in _NEEDED
-        if not _may(transport, namespace, (group, resource, sub, verb))
-    ]
-    if denied:
-        return problem(
-            "rights",
-            f"not allowed in the namespace {namespace}: {', '.join(denied)}",
-            "have the chart's ClusterRole …-editor and the cluster's `view` bound to you there",
-        )
-    return ok("rights", f"jobs and pods' logs of the namespace {namespace}")
-
-
-def _may(transport: Any, namespace: str, what: Sequence[str]) -> bool:
-    group, resource, sub, verb = what
-    attributes = {"namespace": namespace, "group": group, "resource": resource, "verb": verb}
-    if sub:
-        attributes["subresource"] = sub
-    body = {
-        "apiVersion": "authorization.k8s.io/v1",
-        "kind": "SelfSubjectAccessReview",
-        "spec": {"resourceAttributes": attributes},
-    }
-    return bool(transport("POST", _REVIEWS, body, None)["status"]["allowed"])
+def _rights(transport: Any, kube: Any, job: VideoNevaJob | None) -> Finding:
+    """Those of whoever asks: the operator, a person, or another pod."""
+    if (config := os.environ.get(CONFIG_VARIABLE)) is not None:
+        return operators_rights(transport, load_config(Path(config)))
+    namespace = _namespace_of(job) or kube.own_namespace()
+    if kube.has_kubeconfig():
+        return persons_rights(transport, namespace)
+    return accounts_rights(transport, namespace)

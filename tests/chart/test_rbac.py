@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from controller.doctor.rights import OF_THE_OPERATOR, WITH_KUEUE
 from tests.chart.rendering import Manifest, of_kind, only, render
 from tests.chart.value_sets import JOB, VALUE_SETS
 
@@ -43,6 +44,14 @@ def test_the_controller_of_a_whole_cluster_may_do_this() -> None:
         binding["roleRef"]["name"]
         == only(manifests, "ClusterRole", "-controller")["metadata"]["name"]
     )
+
+
+def test_the_doctor_looks_for_what_the_controller_is_granted() -> None:
+    wanted: dict[str, set[str]] = {}
+    for right in (*OF_THE_OPERATOR, *WITH_KUEUE):
+        wanted.setdefault(f"{right.group}/{right.resource}", set()).add(right.verb)
+    role = only(render({"kueue": {"enabled": True}}), "ClusterRole", "-controller")
+    assert {key: " ".join(sorted(verbs)) for key, verbs in wanted.items()} == _granted(role)
 
 
 def test_the_controller_of_given_namespaces_has_the_same_rights_there_and_nowhere_else() -> None:

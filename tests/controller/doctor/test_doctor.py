@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 import worker.doctor
 from controller.cli import app
 from controller.operator.names import PLURAL
+from neva import kube
 from neva.findings import Finding, Verdict
 from neva.settings import settings
 from tests.fakes.judge_endpoint import send_json, serving
@@ -221,6 +222,21 @@ def test_a_decoder_that_the_job_names_and_nobody_installed(doctor: Doctor) -> No
     assert "torchcodec is not installed" in told and "take auto or pyav" in told
 
 
+def test_a_decoder_that_does_not_load_or_not_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker.doctor, "_DECODERS", ("av",))
+    monkeypatch.setattr(worker.doctor, "_IMPORT_S", 0.001)
+    [finding] = [f for f in worker.doctor.examine(None) if f.part == "decoders"]
+    assert finding.verdict is Verdict.PROBLEM
+    assert "was not loaded after 0.001 s; look again" in finding.words
+    monkeypatch.setattr(worker.doctor, "_IMPORT_S", 60)
+    (tmp_path / "av.py").write_text("raise OSError('no libavcodec')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    [finding] = [f for f in worker.doctor.examine(None) if f.part == "decoders"]
+    assert "does not load: OSError: no libavcodec; install it again" in finding.words
+
+
 def test_too_little_shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEVA_MEDIA_SHARED_BYTES", str(1 << 60))
     settings.cache_clear()
@@ -329,6 +345,49 @@ def test_a_cluster_without_our_kinds_or_rights_or_at_all(doctor: Doctor) -> None
         doctor.set("KUBECONFIG", str(path))
         told = doctor.problem("kinds")
         assert "is not installed there; install the chart" in told
+
+
+def test_the_operators_pod_is_told_of_the_operators_rights(doctor: Doctor) -> None:
+    config = {
+        "workerImage": "w",
+        "controllerImage": "c",
+        "redis": {"secretName": "r"},
+        "namespaces": ["team-a"],
+        "cluster": {"kueue": True},
+    }
+    path = doctor.folder / "operator.yaml"
+    path.write_text(yaml.safe_dump(config))
+    with running_cluster(doctor.folder) as cluster:
+        _use(doctor, cluster)
+        doctor.set("NEVA_OPERATOR_CONFIG", str(path))
+        assert cluster.emulator is not None
+        # What people's commands need beside: no matter here.
+        cluster.emulator.requests.denied = {("get", "pods")}
+        assert doctor.ask()["rights"]["found"] == "the operator's, in team-a"
+        cluster.emulator.requests.denied = {("watch", "workloads"), ("update", "leases")}
+        told = doctor.problem("rights")
+    assert "not allowed: watch workloads in team-a, update leases in default; install" in told
+
+
+def test_another_pods_service_account_is_told_what_it_may_not_do_and_not_blamed(
+    doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_cluster(doctor.folder) as cluster:
+        _use(doctor, cluster)
+        by_account = kube.ClientTransport.of_user()
+        monkeypatch.delenv("KUBECONFIG")
+        doctor.set("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+        found = doctor.ask()["cluster"]
+        assert found["verdict"] == "skipped" and "no service account's token" in found["found"]
+        token = doctor.folder / "token"
+        token.write_text("t")
+        monkeypatch.setattr(kube, "_TOKEN_FILE", token)
+        monkeypatch.setattr(kube.ClientTransport, "of_user", lambda: by_account)
+        assert cluster.emulator is not None
+        cluster.emulator.requests.denied = {("create", PLURAL), ("list", "pods")}
+        found = doctor.ask()["rights"]
+    assert found["verdict"] == "ok"
+    assert f"may not, in default: create {PLURAL}, list pods;" in found["found"]
 
 
 def _use(doctor: Doctor, cluster: Cluster) -> None:
