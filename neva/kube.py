@@ -31,7 +31,9 @@ _JSON = "application/json"
 _TIMEOUT_S = (5, 15)
 # What the client raises for a kubeconfig that is none.
 _UNUSABLE = (kubernetes_config.ConfigException, yaml.YAMLError, TypeError, AttributeError)
-_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_POD_FOLDER = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+_NAMESPACE_FILE = _POD_FOLDER / "namespace"
+_TOKEN_FILE = _POD_FOLDER / "token"
 
 
 class ApiError(NevaError):
@@ -131,7 +133,7 @@ class ClientTransport:
             raise ApiError(0, f"{method} {path}: {error}") from error
         if not 200 <= answer.status <= 299:
             raise ApiError(answer.status, _message(data, answer.reason or ""))
-        return dict(orjson.loads(data)) if data else {}
+        return _object(data, answer, f"{method} {path}")
 
     def _request(
         self, method: str, path: str, body: Json | None, headers: dict[str, str], timeout_s: Any
@@ -172,9 +174,36 @@ def has_kubeconfig() -> bool:
     return KUBECONFIG in os.environ or Path(_kubeconfig()).exists()
 
 
+def has_pod_token() -> bool:
+    """Whether this is a pod whose service account may ask the API server."""
+    return _TOKEN_FILE.exists()
+
+
 def _kubeconfig() -> str:
     """Said anew at each call: the library looks at the environment when it is imported."""
     return os.environ.get(KUBECONFIG) or str(Path.home() / ".kube" / "config")
+
+
+def _object(data: bytes, answer: Any, asked: str) -> Json:
+    """The object of a good answer.
+
+    Raises:
+        ApiError: it is none. What stands before a cluster answers so, with a page to log in.
+    """
+    if not data:
+        return {}
+    try:
+        found = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        found = None
+    if isinstance(found, dict):
+        return found
+    kind = answer.headers.get("Content-Type") or "an unknown kind"
+    raise ApiError(
+        answer.status,
+        f"{asked}: the answer is no JSON object, but {kind}: what answers is no API server; is "
+        "there a proxy before it that wants a login? Correct `server` in the kubeconfig, or log in",
+    )
 
 
 def _message(body: object, otherwise: str) -> str:
