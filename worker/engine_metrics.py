@@ -2,32 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from neva.metrics import of_workers as metrics
-from neva.metrics.base import Sample
+from neva.metrics.base import Kind, Sample
 from worker.engine.client import EngineClient, EngineLost
 from worker.engine.protocol import EngineStatus
 
 _ANSWER_LIMIT_S = 0.5
 
 
-def engine_samples(socket: Path) -> Iterator[Sample]:
-    """Of the engine behind the socket. Its server answers while it computes; silence is no error.
+def ask_engine(socket: Path) -> EngineStatus | None:
+    """The status of the engine behind the socket; None: no answer, which is no error here.
 
-    A client of its own each time, as scrapes come from several threads.
+    Its server answers while it computes. A client of its own each time, as scrapes come from
+    several threads.
     """
     client = EngineClient(socket)
     try:
-        status = client.status(_ANSWER_LIMIT_S)
+        return client.status(_ANSWER_LIMIT_S)
     except EngineLost:
-        yield Sample(metrics.ENGINE_READY, 0)
-        return
+        return None
     finally:
         client.close()
-    yield Sample(metrics.ENGINE_READY, 1)
-    yield from _samples(status)
+
+
+class EngineSamples:
+    """What is exported of the engine. While it gives no status its counters stay as they were.
+
+    A counter that falls to 0 and comes back would count all it had for new. Only an engine that
+    was started anew begins at 0, which Prometheus takes for what it is.
+    """
+
+    def __init__(self, ask: Callable[[], EngineStatus | None]) -> None:
+        self._ask = ask
+        self._counters: Sequence[Sample] = ()
+        self._lock = threading.Lock()  # of two scrapes at once the later has the later sums
+
+    def __call__(self) -> list[Sample]:
+        with self._lock:
+            status = self._ask()
+            if status is None:
+                return [Sample(metrics.ENGINE_READY, 0), *self._counters]
+            samples = list(_samples(status))
+            self._counters = [one for one in samples if one.metric.kind is Kind.COUNTER]
+            return [Sample(metrics.ENGINE_READY, 1), *samples]
 
 
 def _samples(status: EngineStatus) -> Iterator[Sample]:

@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ from worker.engine.launch import (
     QuantizationConfig,
 )
 from worker.engine.watchdog import EngineWatchdog
-from worker.engine_metrics import engine_samples
+from worker.engine_metrics import EngineSamples, ask_engine
 from worker.lookout import Lookout
 from worker.media.installed import require_decoder
 from worker.stalled import StalledChildren
@@ -134,6 +135,7 @@ class Supervisor:
             pixels_dir=self._pixels_dir,
             supervisor_pid=os.getpid(),
         )
+        self._engine_samples = EngineSamples(partial(ask_engine, self._config.engine_socket))
         self._quantization = spec.model.quantization
         self._calibration: CalibrationProcess | None = None
         if self._quantization.enable:
@@ -194,7 +196,7 @@ class Supervisor:
     def _samples(self) -> Iterator[Sample]:
         """Called by the threads that serve the metrics."""
         yield Sample(of_workers.SHARDS_IN_WORK, len(list(self._config.busy_files)))
-        yield from engine_samples(self._config.engine_socket)
+        yield from self._engine_samples()
 
     def _keep_engine(self) -> None:
         if self._engine is None:

@@ -72,7 +72,7 @@ CONSUMER_STARTS: Final = counter(
 ENGINE_READY: Final = gauge(
     "neva_engine_ready",
     "1 or 0",
-    "The engine answers. The gauges below are gone while it is 0.",
+    "The engine answers. While it is 0 the gauges below are gone; the counters stay as they were.",
     _WORKER,
 )
 ENGINE_ACTIVE_ROWS: Final = gauge(
