@@ -37,7 +37,8 @@ class Metric:
     Attributes:
         name: as it is exported; a counter's ends in `_total`.
         unit: of a value, for people.
-        labels: by name, with all their values where these are few and known; else ANY.
+        labels: by name, with their values where these are few and known; else ANY. Of the label
+            `reason` these are the ones that are there from the start; rarer ones may come.
         by: who exports it.
     """
 
@@ -53,7 +54,7 @@ class Metric:
 
     @property
     def known_series(self) -> list[LabelValues]:
-        """The label values of every series it can have; [] where they are not known before."""
+        """The label values of the series to begin with; [] where they are not known before."""
         if not all(self.labels.values()):
             return []
         return list(product(*self.labels.values()))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from neva import reason_help
 from neva.metrics.base import ANY, EVERYWHERE, Exporter, counter, gauge
+from neva.reasons import Reason
 
 _PREPARE: Final = frozenset({Exporter.PREPARE})
 _FINISH: Final = frozenset({Exporter.FINISH})
@@ -18,7 +20,7 @@ ROWS_REJECTED: Final = counter(
     "lines",
     "Lines of the prompts file that are no usable row, by reason.",
     _PREPARE,
-    {"reason": ANY},
+    {"reason": tuple(reason_help.LINES)},
 )
 
 # S3 alone.
@@ -44,7 +46,11 @@ STORE_ERRORS: Final = counter(
     "Operations that failed for good, by what was wanted and reason. ObjectNotFound"
     " is an answer, too: a commit is looked for before it is there.",
     EVERYWHERE,
-    {"operation": ("read", "write", "list", "delete", "abort"), "reason": ANY},
+    {
+        "operation": ("read", "write", "list", "delete", "abort"),
+        # What an alert is about; each pod has these series.
+        "reason": (Reason.STORE_UNAVAILABLE, Reason.STORE_DENIED),
+    },
 )
 
 JUDGE_REQUESTS: Final = counter(
@@ -82,5 +88,12 @@ JUDGE_FAILED: Final = counter(
     "reviews",
     "Reviews given up, by reason.",
     _FINISH,
-    {"reason": ANY},
+    {
+        "reason": (
+            Reason.JUDGE_UNAVAILABLE,
+            Reason.JUDGE_REFUSED,
+            Reason.JUDGE_BUDGET_SPENT,
+            Reason.VERDICT_UNREADABLE,
+        )
+    },
 )

@@ -4,22 +4,54 @@ from __future__ import annotations
 
 from typing import Final
 
-from neva import stages
-from neva.metrics.base import ANY, Exporter, counter, gauge
+from neva import reason_help, stages
+from neva.metrics.base import Exporter, counter, gauge
+from neva.reasons import Reason
 
 _WORKER: Final = frozenset({Exporter.WORKER})
+
+# Reasons that occur here: from the start, so that the first count of each is an increase. A worker
+# has some thirty series by them.
+_ROW_FAILED: Final = (
+    *reason_help.ROWS,
+    Reason.MEDIA_NOT_FOUND,  # it was there when the rows were checked
+    Reason.MEDIA_TOKEN_CONFLICT,
+    Reason.CONTEXT_OVERFLOW,
+)
+_ROW_RETRIED: Final = (
+    Reason.ENGINE_CRASHED,
+    Reason.MEDIA_UNREADABLE,
+)
+_SHARD_LEFT: Final = (
+    Reason.STORE_UNAVAILABLE,
+    Reason.STORE_DENIED,
+    Reason.OBJECT_NOT_FOUND,
+    Reason.BROKER_UNAVAILABLE,
+    Reason.ENGINE_CRASHED,
+    Reason.LEDGER_CORRUPT,
+    Reason.INVALID_CONFIG,
+    Reason.INTERNAL_ERROR,
+)
+_ENGINE_DIED: Final = (
+    Reason.ENGINE_CRASHED,
+    Reason.OUT_OF_MEMORY,
+    Reason.INVALID_CONFIG,
+    Reason.INVALID_CHECKPOINT,
+    Reason.UNSUPPORTED_MODEL,
+    Reason.INTERNAL_ERROR,
+)
 
 # Counted where rows are answered.
 ROWS_ANSWERED: Final = counter("neva_rows_answered_total", "rows", "Rows with an answer.", _WORKER)
 ROWS_FAILED: Final = counter(
-    "neva_rows_failed_total", "rows", "Rows given up, by reason.", _WORKER, {"reason": ANY}
+    "neva_rows_failed_total", "rows", "Rows given up, by reason.", _WORKER, {"reason": _ROW_FAILED}
 )
 ROW_RETRIES: Final = counter(
     "neva_row_retries_total",
     "rows",
     "Rows asked again because the engine died or could not read them, by reason.",
     _WORKER,
-    {"reason": ANY},
+    {"reason": _ROW_RETRIED},
 )
 PROMPT_TOKENS: Final = counter(
     "neva_prompt_tokens_total", "tokens", "Prompt tokens of answered rows, media included.", _WORKER
@@ -40,7 +72,7 @@ SHARDS_LEFT: Final = counter(
     "shards",
     "Shards left to be tried again, by reason.",
     _WORKER,
-    {"reason": ANY},
+    {"reason": _SHARD_LEFT},
 )
 SHARDS_IN_WORK: Final = gauge(
     "neva_shards_in_work", "shards", "Shards that this worker holds now.", _WORKER
@@ -64,7 +96,11 @@ MEDIA: Final = counter(
 # The engine, asked at each scrape; its sums begin anew with each start.
 ENGINE_STARTS: Final = counter("neva_engine_starts_total", "starts", "Starts.", _WORKER)
 ENGINE_DEATHS: Final = counter(
-    "neva_engine_deaths_total", "deaths", "Unwanted ends, by reason.", _WORKER, {"reason": ANY}
+    "neva_engine_deaths_total",
+    "deaths",
+    "Unwanted ends, by reason.",
+    _WORKER,
+    {"reason": _ENGINE_DIED},
 )
 CONSUMER_STARTS: Final = counter(
     "neva_consumer_starts_total", "starts", "Starts of the Celery process.", _WORKER

@@ -14,6 +14,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +103,8 @@ def rules_file(folder: Path) -> Path:
     return path
 
 
-def page() -> str:
-    """The run's metrics, and one series of each that only trouble makes."""
+def page(trouble: int) -> str:
+    """The run's metrics, and one series of each that only trouble makes, at this value."""
     rare = Exported()
     pod = {**TARGET, "job_namespace": NAMESPACE, "job_name": JOB}
     for metric in METRICS:
@@ -111,7 +112,7 @@ def page() -> str:
             labels = {"job_namespace": NAMESPACE, "job_name": JOB, "role": "worker"}
             values = tuple(labels.get(name, "OutOfMemory") for name in metric.labels)
             exporter = min(metric.by)
-            rare.add(metrics_text(exporter, [Sample(metric, 1, values)]), pod)
+            rare.add(metrics_text(exporter, [Sample(metric, trouble, values)]), pod)
     kept = {name: series for name, series in rare.series.items() if name in RARE}
     return (EXPORTED / "page").read_text(encoding="utf-8") + Exported(kept).page()
 
@@ -120,8 +121,8 @@ def page() -> str:
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of a Prometheus that has scraped the page a few times."""
     folder = tmp_path_factory.mktemp("prometheus")
-    text = page()
-    server = HttpServer(0, {"/metrics": lambda: (200, text)})
+    trouble = count(1)  # more at each scrape: panels show no reason that does not come
+    server = HttpServer(0, {"/metrics": lambda: (200, page(next(trouble)))})
     server.start()
     target = {"job_name": "run", "honor_labels": True}
     config = {

@@ -21,7 +21,8 @@ def metrics_page() -> str:
             "",
             "A pod's numbers are the sums of all its processes, killed ones included; what it"
             " counted after the last scrape goes with it. Counters whose labels have known values"
-            " are there from the start, with 0. The PodMonitor gives a pod's series the labels"
+            " are there from the start, with 0; a `reason` that is not listed with its counter"
+            " begins with its first count. The PodMonitor gives a pod's series the labels"
             " `job_namespace`, `job_name` and `role`; the controller's series of jobs have the"
             " first two themselves.",
             "",

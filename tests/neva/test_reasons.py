@@ -12,7 +12,8 @@ from neva import condition_help, reason_help
 from neva.condition_help import CONDITION_HELP
 from neva.conditions import ConditionReason
 from neva.metrics import of_operator, of_pods, of_workers
-from neva.metrics.base import Exporter, Metric, Sample
+from neva.metrics.base import Exporter, Kind, Metric, Sample
+from neva.metrics.catalog import METRICS
 from neva.metrics.export import metrics_text
 from neva.reason_help import REASON_HELP
 from neva.reasons import Reason
@@ -56,6 +57,24 @@ def test_every_reason_of_a_group_is_a_label_value(
     for reason in group:
         assert re.search(rf'{metric.name}{{[^}}]*reason="{reason}"[^}}]*}} 1\.0', page)
     assert isinstance(exporter, Exporter)
+
+
+@pytest.mark.parametrize(
+    "metric", [one for one in METRICS if one.kind is Kind.COUNTER and "reason" in one.labels]
+)
+def test_counters_by_reason_begin_at_zero(metric: Metric) -> None:
+    known = metric.labels["reason"]
+    assert known and set(known) <= set(Reason) and len(known) == len(set(known))
+    for exporter in metric.by:
+        page = metrics_text(exporter, [])
+        for reason in known:
+            assert re.search(rf'{metric.name}{{[^}}]*reason="{reason}"}} 0\.0', page)
+
+
+@pytest.mark.parametrize("exporter", list(Exporter))
+def test_a_page_begins_with_few_series(exporter: Exporter) -> None:
+    lines = metrics_text(exporter, []).splitlines()
+    assert len([line for line in lines if not line.startswith("#")]) <= 80
 
 
 @pytest.mark.parametrize("reason", ALL)
