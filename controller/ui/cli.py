@@ -28,7 +28,9 @@ def ui(
             metavar="[OUTPUT]...", help="Runs' output.uris or folders; none: a cluster."
         ),
     ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; :: is all of them, IPv4 and IPv6.")
+    ] = "127.0.0.1",
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
     ] = 8321,
@@ -58,12 +60,10 @@ def ui(
     with errors_as_exit_codes():
         try:
             source = _source(outputs or [], namespace or [], all_namespaces)
-            hosts = allow_host or (["localhost", host] if _is_loopback(host) else ["*"])
-            app = make_app(source, interval_s, hosts)
-            with _listening(host, port) as listener:
-                where = f"[{host}]" if ":" in host else host
+            app = make_app(source, interval_s, allowed_hosts(host, allow_host or []))
+            with listening(host, port) as listener:
                 # To the standard output: programs that start it want to know, too.
-                typer.echo(f"http://{where}:{listener.getsockname()[1]}/")
+                typer.echo(f"http://{_as_in_url(host)}:{listener.getsockname()[1]}/")
                 LiveServer(app).run(sockets=[listener])
         except KeyboardInterrupt:
             raise typer.Exit(0) from None
@@ -92,6 +92,30 @@ def _source(outputs: Sequence[str], namespaces: Sequence[str], everywhere: bool)
     return ClusterJobs(api, chosen)
 
 
+def allowed_hosts(host: str, named: Sequence[str]) -> list[str]:
+    """The names by which browsers may ask, as they write them: an IPv6 address has brackets.
+
+    Args:
+        host: what is listened on.
+        named: those that the user gave; they alone hold then.
+
+    Raises ConfigError for a name that can't be one.
+    """
+    for name in named:
+        if "*" in name.removeprefix("*.") and name != "*":
+            raise ConfigError(f"--allow-host {name}: a * is all, or the beginning of *.example.com")
+    names = named or (["localhost", host] if _is_loopback(host) else ["*"])
+    return [_as_in_url(name) for name in names]
+
+
+def _as_in_url(name: str) -> str:
+    try:
+        address = ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return name
+    return f"[{address}]" if address.version == 6 else str(address)
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -99,9 +123,12 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def listening(host: str, port: int) -> socket.socket:
+    """A socket for the server. `::` is every address there is, also where IPv6 is switched off."""
     try:
+        if host == "::" and not socket.has_dualstack_ipv6():
+            host = "0.0.0.0"
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family)
+        return socket.create_server((host, port), family=family, dualstack_ipv6=host == "::")
     except OSError as error:
         raise NevaError(f"can't listen on {host}, port {port}: {error.strerror}") from error

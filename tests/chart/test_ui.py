@@ -5,10 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
+from controller.ui.cli import ui_app
 from tests.chart.rendering import Manifest, notes, of_kind, only, render
 
 _NAME = "neva-neva-batch-ui"
+_KNOWN = [
+    f"--allow-host={host}"
+    for host in (
+        "localhost",
+        "127.0.0.1",
+        _NAME,
+        f"{_NAME}.neva",
+        f"{_NAME}.neva.svc",
+        f"{_NAME}.neva.svc.cluster.local",
+    )
+]
 
 
 def _of_ui(values: dict[str, Any]) -> list[Manifest]:
@@ -29,11 +42,22 @@ def test_there_is_none_unless_it_is_asked_for() -> None:
 
 
 def test_it_shows_the_namespaces_that_the_controller_watches_or_those_it_is_told() -> None:
-    assert _arguments({}) == ["--host=0.0.0.0", "--all-namespaces"]
+    assert _arguments({}) == ["--host=::", "--all-namespaces", *_KNOWN]
     watched: dict[str, Any] = {"controller": {"namespaces": ["a", "b"]}}
-    assert _arguments(watched)[1:] == ["--namespace=a", "--namespace=b"]
+    assert _arguments(watched)[1:] == ["--namespace=a", "--namespace=b", *_KNOWN]
     told = {**watched, "ui": {"enabled": True, "namespaces": ["b"]}}
-    assert _arguments(told)[1:] == ["--namespace=b"]
+    assert _arguments(told)[1:] == ["--namespace=b", *_KNOWN]
+
+
+@pytest.mark.parametrize("more", [["neva.example.com", "localhost"], ["*"]])
+def test_it_is_asked_by_its_own_names_and_those_that_are_added(more: list[str]) -> None:
+    found = _arguments({"ui": {"enabled": True, "allowedHosts": more}})[2:]
+    assert found == [*_KNOWN, f"--allow-host={more[0]}"]
+
+
+def test_every_argument_is_one_of_the_command() -> None:
+    names = {name for one in get_command(ui_app).params for name in one.opts}
+    assert {argument.partition("=")[0] for argument in _arguments({})} <= names
 
 
 @pytest.mark.parametrize(
@@ -72,9 +96,8 @@ def test_an_ingress_leads_to_it_by_its_name_alone() -> None:
     (path,) = rule["http"]["paths"]
     service = only(_of_ui(values), "Service")
     assert path["backend"]["service"]["name"] == service["metadata"]["name"]
+    assert _arguments(values)[-1] == "--allow-host=neva.example.com"
     # The kubelet asks as localhost: it would be refused under a pod's address.
-    hosts = ["--allow-host=neva.example.com", "--allow-host=localhost"]
-    assert _arguments(values)[-2:] == hosts
     pod = only(_of_ui(values), "Deployment")["spec"]["template"]["spec"]
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         headers = pod["containers"][0][probe]["httpGet"]["httpHeaders"]
