@@ -247,3 +247,31 @@ def test_servers_and_sentinels_of_an_external_redis_are_within_reach() -> None:
         policy = only(manifests, "NetworkPolicy", name)
         ports = {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
         assert {6379, 6380, 26379} <= ports
+
+
+@pytest.mark.parametrize(
+    ("role", "name", "url", "port"),
+    [
+        ("worker", "OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector.observe:4318", 4318),
+        ("finish", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://[fd00::1]:4319/v1/traces", 4319),
+        ("worker", "OTEL_EXPORTER_OTLP_ENDPOINT", "http://$(NODE_IP):4320/", 4320),
+        ("finish", "OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector.observe/otlp", 80),
+        ("finish", "OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector.example.com", 443),
+        ("worker", "OTEL_EXPORTER_OTLP_ENDPOINT", "$(SOMEWHERE)", None),
+        ("worker", "OTEL_SERVICE_NAME", "http://collector.observe:4318", None),
+    ],
+)
+def test_a_collector_of_traces_is_within_reach(
+    role: str, name: str, url: str, port: int | None
+) -> None:
+    values: dict[str, Any] = {"networkPolicy": {"enabled": True}}
+    before = _egress_ports(values)
+    more = _egress_ports({**values, role: {"extraEnv": [{"name": name, "value": url}]}})
+    assert more[: len(before)] == before
+    assert more[len(before) :] == ([] if port is None else [[port]])
+
+
+def _egress_ports(values: dict[str, Any]) -> list[list[int]]:
+    """By rule, what all pods of jobs may reach."""
+    policy = only(render(values), "NetworkPolicy", "-jobs")
+    return [[port["port"] for port in rule["ports"]] for rule in policy["spec"]["egress"]]

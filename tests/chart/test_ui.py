@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from helm_python import HelmError
 from typer.main import get_command
 
 from controller.ui.cli import ui_app
@@ -114,6 +115,16 @@ def test_other_pods_reach_it_only_when_they_are_named() -> None:
     values["networkPolicy"]["uiFrom"] = source
     opened = only(render(values), "NetworkPolicy", "-ui")["spec"]["ingress"]
     assert opened == [{"ports": [{"protocol": "TCP", "port": 8321}], "from": source}]
+
+
+def test_an_ingress_that_the_network_policy_would_cut_off_is_refused() -> None:
+    ingress = {"enabled": True, "host": "neva.example.com", "annotations": {"a/login": "yes"}}
+    ui = {"enabled": True, "ingress": ingress}
+    with pytest.raises(HelmError, match=r"ui\.ingress\.enabled.*networkPolicy\.uiFrom"):
+        render({"ui": ui, "networkPolicy": {"enabled": True}})
+    source = [{"podSelector": {"matchLabels": {"app": "gateway"}}}]
+    assert render({"ui": ui, "networkPolicy": {"enabled": True, "uiFrom": source}})
+    assert render({"ui": {**ui, "enabled": False}, "networkPolicy": {"enabled": True}})
 
 
 def test_nothing_of_it_is_open_to_the_outside_by_itself() -> None:

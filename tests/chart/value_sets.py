@@ -120,7 +120,10 @@ VALUE_SETS: Final[dict[str, dict[str, Any]]] = {
             },
         },
         "nightly": [{"name": "one", "job": JOB, "gate": {"maxScoreDrop": 0.25}}],
-        "networkPolicy": {"enabled": True},
+        "networkPolicy": {
+            "enabled": True,
+            "uiFrom": [{"namespaceSelector": {"matchLabels": {"name": "ingress"}}}],
+        },
     },
     "two controllers, all there is to watch": {
         "controller": {

@@ -13,7 +13,13 @@ import promql_parser as promql
 from tests.chart.rendering import CHART_FOLDER, only, render
 
 NAMESPACE, JOB = "team", "kitchen"
-_VALUES = {"metrics": {"prometheusRule": {"enabled": True}, "podMonitor": {"enabled": True}}}
+RUNBOOKS = "https://docs.example.com/alerts/"
+_VALUES = {
+    "metrics": {
+        "prometheusRule": {"enabled": True, "runbookUrl": RUNBOOKS},
+        "podMonitor": {"enabled": True},
+    }
+}
 _LABEL_VALUES = re.compile(r"label_values\((.+), *(\w+)\)")
 AggModifierType = promql.AggModifierType
 

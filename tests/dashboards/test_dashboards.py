@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 
 from neva.metrics.catalog import METRICS
 from tests.chart.rendering import REPOSITORY, only, render
 from tests.dashboards.check import RARE, catalog_problem
 from tests.dashboards.exported import Exported, pod_target
-from tests.dashboards.queries import Query, alerts, dashboards, queries, selectors
+from tests.dashboards.queries import RUNBOOKS, Query, alerts, dashboards, queries, selectors
 
 ALL = list(queries())
 
@@ -68,19 +66,19 @@ def test_each_alert_links_to_its_section_of_the_runbooks() -> None:
     assert sections == sorted({rule["alert"] for rule in alerts()})
     for rule in alerts():
         page, _, section = rule["annotations"]["runbook_url"].partition("#")
-        assert page == "docs/reference/alerts.md"
+        assert page == RUNBOOKS
         assert section == rule["alert"].lower()
         body = text.split(f"## {rule['alert']}\n")[1].split("\n## ")[0]
         assert "**What to do.**" in body, rule["alert"]
         assert rule["labels"]["severity"] in ("warning", "critical")
 
 
-def test_runbooks_may_be_hosted_elsewhere() -> None:
-    values = {"metrics": {"prometheusRule": {"enabled": True, "runbookUrl": "https://x.test/a"}}}
+def test_alerts_without_a_place_for_runbooks_have_no_link() -> None:
+    values = {"metrics": {"prometheusRule": {"enabled": True}}}
     rules = only(render(values), "PrometheusRule")["spec"]["groups"][0]["rules"]
-    assert {re.sub("#.*", "", rule["annotations"]["runbook_url"]) for rule in rules} == {
-        "https://x.test/a"
-    }
+    assert [sorted(rule["annotations"]) for rule in rules] == [["description", "summary"]] * len(
+        alerts()
+    )
 
 
 def test_pods_series_get_the_labels_that_the_operator_gives_jobs() -> None:

@@ -28,6 +28,9 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- if and .Values.ui.enabled .Values.ui.ingress.enabled .Values.networkPolicy.enabled (not .Values.networkPolicy.uiFrom) -}}
+{{- fail "ui.ingress.enabled with networkPolicy.enabled needs networkPolicy.uiFrom: no Ingress controller could reach the live view" -}}
+{{- end -}}
 {{- with .Values.ui.ingress -}}
 {{- if and .enabled (not .host) -}}
 {{- fail "ui.ingress.enabled needs ui.ingress.host" -}}

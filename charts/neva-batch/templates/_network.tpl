@@ -17,18 +17,40 @@
 - ports: {{ include "neva-batch.tcpPorts" .Values.networkPolicy.apiServerPorts }}
 {{- end -}}
 
+{{/* urlPort (a URL): the port that it leads to; empty when that is not to be seen in it. */}}
+{{- define "neva-batch.urlPort" -}}
+{{- $host := regexReplaceAll "^https?://([^/]*).*$" . "${1}" -}}
+{{- if regexMatch ":[0-9]+$" $host -}}
+{{- regexFind "[0-9]+$" $host -}}
+{{- else if hasPrefix "https:" . -}}
+443
+{{- else if hasPrefix "http:" . -}}
+80
+{{- end -}}
+{{- end -}}
+
 {{/* storageEgress: the configured ports and the one in the endpoint's URL. */}}
 {{- define "neva-batch.storageEgress" -}}
 {{- $ports := .Values.networkPolicy.storagePorts -}}
 {{- with .Values.storage.endpointUrl -}}
-{{- $host := (urlParse .).host -}}
-{{- if regexMatch ":[0-9]+$" $host -}}
-{{- $ports = append $ports (regexFind "[0-9]+$" $host | int) -}}
-{{- else if hasPrefix "http:" . -}}
-{{- $ports = append $ports 80 -}}
-{{- end -}}
+{{- $ports = append $ports (include "neva-batch.urlPort" .) -}}
 {{- end -}}
 - ports: {{ include "neva-batch.tcpPorts" $ports }}
+{{- end -}}
+
+{{/* tracingEgress: to the collector that the jobs' pods are told to send their traces to. */}}
+{{- define "neva-batch.tracingEgress" -}}
+{{- $ports := list -}}
+{{- range concat .Values.worker.extraEnv .Values.finish.extraEnv -}}
+{{- if and .value (has .name (list "OTEL_EXPORTER_OTLP_ENDPOINT" "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")) -}}
+{{- with include "neva-batch.urlPort" (toString .value) -}}
+{{- $ports = append $ports . -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- with $ports }}
+- ports: {{ include "neva-batch.tcpPorts" . }}
+{{- end }}
 {{- end -}}
 
 {{- define "neva-batch.redisEgress" -}}
