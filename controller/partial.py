@@ -95,9 +95,7 @@ def _write(ledger: Ledger, manifest: Manifest) -> Partial:
 
 def _finished_rows(ledger: Ledger, manifest: Manifest) -> Iterator[FinishedRow]:
     """Rows that are settled: refused ones, those of commits, and those of parts without one."""
-    with ledger.store.open_read(layout.REJECTED) as stream:
-        for line in stream:
-            yield FinishedRow.from_json(line, layout.REJECTED)
+    yield from ledger.refused_rows()
     for plan in manifest.shards:
         state = ledger.shard_state(plan.number)
         if state.committed:

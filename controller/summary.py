@@ -1,13 +1,17 @@
-"""summary.json: the run in numbers, written when everything else but the report is there."""
+"""summary.json: the run in numbers, written when everything else but the report is there; and the
+judge's scores.json as it is read again.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import orjson
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from controller.merge import Merged
-from neva.ledger import Manifest, layout
+from neva.ledger import LedgerCorrupt, Manifest, layout
+from neva.ledger.records import problem_of
 from neva.quantization import quantized_model
 from neva.spec import VideoNevaJob
 from neva.store.base import Store
@@ -15,6 +19,32 @@ from neva.store.base import Store
 SUCCEEDED = "Succeeded"
 FAILED = "Failed"
 CANCELLED = "Cancelled"
+
+
+class _Summary(BaseModel):
+    """What readers rely on."""
+
+    model_config = ConfigDict(strict=True)
+
+    state: str
+    failed_by_reason: dict[str, int] = {}
+    judge: dict[str, Any] | None = None
+
+
+class _Mean(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    relative: float | None = None
+
+
+class _Scores(BaseModel):
+    """The same of the judge's scores."""
+
+    model_config = ConfigDict(strict=True)
+
+    num_questions: int = 0
+    num_judged: int = 0
+    all: _Mean | None = None
 
 
 def summarize(
@@ -59,9 +89,8 @@ def rounded(stages_s: dict[str, float]) -> dict[str, float]:
 
 def add_judge(summary: dict[str, Any], store: Store) -> None:
     """Take the judge's counts over from its scores, so that both say the same."""
-    data = store.get_or_none(layout.SCORES)
-    if data is not None:
-        scores = orjson.loads(data)
+    scores = read_scores(store)
+    if scores is not None:
         keys = ("model", "num_questions", "num_judged", "num_failed")
         summary["judge"] = {key: scores[key] for key in keys if key in scores}
 
@@ -71,8 +100,27 @@ def write_summary(store: Store, summary: dict[str, Any]) -> None:
 
 
 def read_summary(store: Store) -> dict[str, Any] | None:
-    data = store.get_or_none(layout.SUMMARY)
-    return None if data is None else dict(orjson.loads(data))
+    """None: there is none yet. Raises LedgerCorrupt for what is no summary."""
+    return _read(store, layout.SUMMARY, _Summary)
+
+
+def read_scores(store: Store) -> dict[str, Any] | None:
+    """None: there are none yet. Raises LedgerCorrupt for what is no scores.json."""
+    return _read(store, layout.SCORES, _Scores)
+
+
+def _read(store: Store, key: str, kind: type[BaseModel]) -> dict[str, Any] | None:
+    data = store.get_or_none(key)
+    if data is None:
+        return None
+    try:
+        found: dict[str, Any] = orjson.loads(data)
+        kind.model_validate(found)
+    except ValidationError as error:
+        raise LedgerCorrupt(f"{key}: {problem_of(error)}") from error
+    except ValueError as error:
+        raise LedgerCorrupt(f"{key}: {error}") from error
+    return found
 
 
 def is_finished(store: Store, job: VideoNevaJob) -> bool:

@@ -9,11 +9,16 @@ from __future__ import annotations
 from typing import Final
 
 import orjson
+import structlog
+from pydantic import TypeAdapter
 
 from neva.ledger import layout
 from neva.stages import DECODE, DOWNLOAD, ENGINE, PREPROCESS, WAIT_FOR_ENGINE, WAIT_FOR_MEDIA
 from neva.store.base import Store
 
+log = structlog.get_logger()
+
+_SECONDS: Final = TypeAdapter(dict[str, float])
 _WORDS: Final = (
     (ENGINE, "engine"),
     (WAIT_FOR_ENGINE, "waiting for the engine"),
@@ -37,9 +42,15 @@ def read_timings(store: Store) -> dict[str, float]:
     total: dict[str, float] = {}
     for item in store.list(layout.TIMINGS):
         data = store.get_or_none(item.key)
-        if data is not None:
-            for name, value in orjson.loads(data).items():
-                total[name] = total.get(name, 0.0) + value
+        if data is None:
+            continue
+        try:
+            seconds = _SECONDS.validate_json(data)
+        except ValueError:  # somebody else's file: nothing depends on it
+            log.warning("no timings", file=item.key)
+            continue
+        for name, value in seconds.items():
+            total[name] = total.get(name, 0.0) + value
     return {name: round(value, 1) for name, value in sorted(total.items())}
 
 

@@ -11,19 +11,18 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import orjson
 import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 
 from controller.operator.seen import RunSeen
 from controller.reconciler import Progress, Reconciler
-from controller.summary import read_summary
+from controller.summary import read_scores, read_summary
 from neva import queue
 from neva.conditions import ConditionReason
 from neva.errors import NevaError
 from neva.lease import Leases
-from neva.ledger import Ledger, layout
+from neva.ledger import Ledger
 from neva.ledger.control import Control
 from neva.rate import RateWindow
 from neva.store import Store, open_store
@@ -157,6 +156,6 @@ def _score(store: Store, summary: dict[str, Any] | None) -> str | None:
     """The judge's headline: the answers' mean score as a share of the reference's, in percent."""
     if summary is None or summary.get("judge") is None:
         return None
-    data = store.get_or_none(layout.SCORES)
-    relative = (orjson.loads(data).get("all") or {}).get("relative") if data else None
+    scores = read_scores(store) or {}
+    relative = (scores.get("all") or {}).get("relative")
     return None if relative is None else f"{relative:.1f}"

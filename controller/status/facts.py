@@ -13,11 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
-from controller.summary import read_summary
+from controller.summary import read_scores, read_summary
 from neva.errors import ConfigError
-from neva.ledger import FinishedRow, Ledger, Manifest, PartRef, layout
+from neva.ledger import Ledger, LedgerCorrupt, Manifest, PartRef, layout
 from neva.ledger.control import PREFIX as CONTROL
 from neva.ledger.control import Control, Order
 from neva.ledger.snapshot import SETTLED_AFTER_S, Snapshot, read_snapshot
@@ -97,10 +95,11 @@ def look(ledger: Ledger) -> Facts:
     Raises:
         ConfigError: there is no run.
         StoreError: the store can't be had.
+        LedgerCorrupt: a file is not as it was written.
     """
     store = ledger.store
     now_s = store.now_s()
-    manifest = ledger.read_manifest()
+    manifest = _read_manifest(ledger)
     standing = Control(store).look()
     control = {item.key: item for item in store.list(CONTROL)}
     gone, runner = _last_runner(store, standing.num_runners)
@@ -123,7 +122,6 @@ def look(ledger: Ledger) -> Facts:
         )
     summary = read_summary(store)
     counts = _count(ledger, manifest, shards, old, now_s, summary)
-    scores = store.get_or_none(layout.SCORES)
     return Facts(
         store.base_uri,
         now_s,
@@ -134,11 +132,22 @@ def look(ledger: Ledger) -> Facts:
         runner,
         summary=summary,
         succeeded=store.head(layout.SUCCESS) is not None,
-        judge=None if scores is None else orjson.loads(scores),
+        judge=read_scores(store),
         judging=next(iter(store.list(_JUDGE_FILES)), None) is not None,
         files=shards,
         **counts,
     )
+
+
+def _read_manifest(ledger: Ledger) -> Manifest | None:
+    """The manifest, its job one that can be told about. Raises LedgerCorrupt."""
+    manifest = ledger.read_manifest()
+    if manifest is not None:
+        metadata = manifest.job.get("metadata")
+        name = metadata.get("name") if isinstance(metadata, dict) else None
+        if not isinstance(name, str) or not isinstance(manifest.job.get("spec"), dict):
+            raise LedgerCorrupt(f"{layout.MANIFEST}: its job has no name, or no spec")
+    return manifest
 
 
 def _latest(times_s: Iterable[float | None]) -> float | None:
@@ -156,13 +165,15 @@ def _last_runner(store: Store, number: int) -> tuple[bool, str | None]:
 
 def list_files(ledger: Ledger, among: Collection[int]) -> ShardFiles:
     """Of some shards; without any, of the run's inputs, which are written before its manifest."""
-    shards = ShardFiles()
+    shards, wanted = ShardFiles(), set(among)
     for item in ledger.list_shards(among) if among else ledger.store.list(layout.INPUTS):
         if item.modified_s is not None:
             shards.last_write_s = max(shards.last_write_s or 0.0, item.modified_s)
+        # A listing has their neighbours, too, and whatever somebody else has put there.
         if (number := layout.committed_shard(item.key)) is not None:
-            shards.committed[number] = item.modified_s
-        elif (file := layout.attempt_file(item.key)) is not None:
+            if number in wanted:
+                shards.committed[number] = item.modified_s
+        elif (file := layout.attempt_file(item.key)) is not None and file[0] in wanted:
             number, attempt, name = file
             shards.last_attempt[number] = max(shards.last_attempt.get(number, 0), attempt)
             if name == "release.json":
@@ -183,10 +194,8 @@ def _count(
     now_s: float | None,
     summary: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    settled = old.numbers()
     rows_of = {plan.number: plan.num_rows for plan in manifest.shards}
-    for number in settled & shards.committed.keys():
-        del shards.committed[number]  # listed with its neighbours
+    settled = old.numbers() & rows_of.keys()
     opened = rows_of.keys() - shards.committed.keys() - settled
     at_work = [n for n in opened if n in shards.last_attempt]
     window_s = _RATE_WINDOW_S if settled else _window_s(shards, now_s)
@@ -205,13 +214,13 @@ def _count(
         read_of = lambda number: _rows(ledger, shards.parts.get(number, []))  # noqa: E731
         for rows in pool.map(read_of, at_work):
             num_open_done += len(rows)
-            for row, at_s in rows.values():
-                if row.error is not None:
+            for reason, at_s in rows.values():
+                if reason is not None:
                     num_failed += 1
-                    reasons[row.error["reason"]] += 1
+                    reasons[reason] += 1
                 finished.append((1, at_s))
     if summary is not None:
-        reasons = Counter(summary["failed_by_reason"])
+        reasons = Counter(summary.get("failed_by_reason", {}))
     else:
         reasons.update(_rejected_reasons(ledger))
     return {
@@ -241,18 +250,17 @@ def _window_s(shards: ShardFiles, now_s: float | None) -> float | None:
     return max(1.0, min(_RATE_WINDOW_S, now_s - shards.first_claim_s))
 
 
-def _rows(ledger: Ledger, parts: list[ObjectInfo]) -> dict[str, tuple[FinishedRow, float | None]]:
-    """Finished rows of a shard, each with when it was written."""
-    found: dict[str, tuple[FinishedRow, float | None]] = {}
+def _rows(ledger: Ledger, parts: list[ObjectInfo]) -> dict[str, tuple[str | None, float | None]]:
+    """Finished rows of a shard by id: why it failed, if it did, and when it was written."""
+    found: dict[str, tuple[str | None, float | None]] = {}
     for item in parts:
         for row in ledger.read_parts([PartRef(item.key, "")]):
-            found.setdefault(row.row_id, (row, item.modified_s))
+            reason = None if row.error is None else str(row.error["reason"])
+            found.setdefault(row.row_id, (reason, item.modified_s))
     return found
 
 
 def _rejected_reasons(ledger: Ledger) -> Iterable[str]:
-    with ledger.store.open_read(layout.REJECTED) as stream:
-        for line in stream:
-            row = FinishedRow.from_json(line, layout.REJECTED)
-            if row.error is not None:
-                yield row.error["reason"]
+    for row in ledger.refused_rows():
+        if row.error is not None:
+            yield row.error["reason"]

@@ -13,7 +13,8 @@ from itertools import islice
 from typing import Any
 
 from controller.status.facts import Facts
-from neva.ledger import FinishedRow, Ledger, Manifest, layout
+from controller.ui.bounded import TooLarge
+from neva.ledger import FinishedRow, Ledger, Manifest
 
 NUM_EXAMPLES = 5
 _SHARDS_A_LOOK = 32
@@ -22,13 +23,18 @@ _NUM_READERS = 8
 
 
 class Failures:
-    """Examples of failed rows of one run. A line of errors.jsonl each."""
+    """Examples of failed rows of one run. A line of errors.jsonl each.
+
+    Attributes:
+        num_unread: shards whose files are too large to be read.
+    """
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._examples: dict[str, dict[int, Mapping[str, Any]]] = {}  # reason → seq → line
         self._searched: set[int] = set()
         self._refused_read = False
+        self.num_unread = 0
 
     def add(
         self,
@@ -45,9 +51,7 @@ class Failures:
         """
         self._take(just_read)
         if manifest.num_rejected and not self._refused_read:
-            with self._ledger.store.open_read(layout.REJECTED) as stream:
-                lines = islice(stream, _REFUSED_LINES_READ)
-                self._take(FinishedRow.from_json(line, layout.REJECTED) for line in lines)
+            self._take(islice(self._ledger.refused_rows(), _REFUSED_LINES_READ))
             self._refused_read = True
         if not self.short_of(facts.failed_by_reason):
             return
@@ -55,7 +59,10 @@ class Failures:
         some = unsearched[-_SHARDS_A_LOOK:]
         with ThreadPoolExecutor(_NUM_READERS, thread_name_prefix="failures") as pool:
             for rows in pool.map(self._failed_rows, some):
-                self._take(rows)
+                if rows is None:
+                    self.num_unread += 1
+                else:
+                    self._take(rows)
         self._searched.update(some)
 
     def short_of(self, counts: Mapping[str, int]) -> list[str]:
@@ -69,9 +76,15 @@ class Failures:
     def examples(self) -> dict[str, tuple[Mapping[str, Any], ...]]:
         return {reason: tuple(lines.values()) for reason, lines in self._examples.items()}
 
-    def _failed_rows(self, shard: int) -> list[FinishedRow]:
+    def _failed_rows(self, shard: int) -> list[FinishedRow] | None:
+        """None: they are too large."""
         commit = self._ledger.read_commit(shard)
-        return list(self._ledger.read_parts(commit.parts)) if commit.num_failed else []
+        if not commit.num_failed:
+            return []
+        try:
+            return [row for row in self._ledger.read_parts(commit.parts) if row.failed]
+        except TooLarge:
+            return None
 
     def _take(self, rows: Iterable[FinishedRow]) -> None:
         for row in rows:

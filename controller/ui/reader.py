@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from controller.status.facts import Facts, ShardFiles, list_files, look
 from controller.status.run_status import RunStatus, run_status
+from controller.ui.bounded import MOST_BYTES, bounded
 from controller.ui.failures import Failures
 from controller.ui.timeline import Finished, finished_parts, shares
 from neva.answer_record import media_key, media_of
@@ -44,6 +45,7 @@ class RunSeen:
         failures: some lines of errors by reason.
         finished: when rows were finished.
         stage_s: where the workers' time went, seconds by stage.
+        num_unread: parts and shards that are too large to be read.
     """
 
     status: RunStatus
@@ -52,13 +54,14 @@ class RunSeen:
     finished: tuple[Finished, ...] = ()
     stage_s: Mapping[str, float] = field(default_factory=dict)
     has_report: bool = False
+    num_unread: int = 0
 
 
 class RunReader:
     """Looks at the run under one URI. Several threads may ask; one look is made at a time."""
 
     def __init__(self, uri: str) -> None:
-        self.ledger = Ledger(open_store(uri))
+        self.ledger = Ledger(bounded(open_store(uri)))
         self._lock = threading.Lock()
         self._status: RunStatus | None = None
         self._status_s = 0.0
@@ -108,6 +111,7 @@ class RunReader:
                 tuple(self._history.finished(facts)),
                 self._stage_s,
                 has_report,
+                self._answers.num_unread + self._failures.num_unread,
             )
 
     def _look(self) -> RunStatus:
@@ -122,6 +126,7 @@ class Answers:
     Attributes:
         newest: last first.
         read: rows of the parts that the last `add` read.
+        num_unread: parts that were too large.
     """
 
     def __init__(self, ledger: Ledger) -> None:
@@ -130,6 +135,7 @@ class Answers:
         self._newest_s = 0.0
         self.newest: deque[Answered] = deque(maxlen=NUM_ANSWERS)
         self.read: list[FinishedRow] = []
+        self.num_unread = 0
 
     def add(self, files: ShardFiles) -> None:
         """Read the newest parts that were not there at the last look, some of them."""
@@ -141,6 +147,9 @@ class Answers:
         new = [part for part in fresh if _written(part)[0] >= since_s][:_NEW_PARTS_A_LOOK]
         self.read = []
         for part in reversed(new):
+            if part.size_bytes > MOST_BYTES:
+                self.num_unread += 1
+                continue
             rows = list(self._ledger.read_parts([PartRef(part.key, "")]))
             self.read += rows
             for row in [row for row in rows if row.output is not None][-NUM_ANSWERS:]:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from controller.status.run_status import RunPhase, RunStatus
 from controller.status.words import sign_of_life
+from controller.ui.bounded import MOST_BYTES
 from controller.ui.chart import Chart, chart
 from controller.ui.reader import Answered, RunSeen
 from controller.ui.timeline import throughput
@@ -116,6 +117,7 @@ class RunView:
     Attributes:
         line: what the list says of it.
         time_words: where the workers' time went; "": not known yet.
+        unread: what is not shown for its size; "": nothing.
     """
 
     line: JobLine
@@ -129,6 +131,7 @@ class RunView:
     time_words: str
     facts: tuple[tuple[str, str], ...]
     has_report: bool
+    unread: str
 
 
 _STATES: Mapping[RunPhase, StageState] = {
@@ -198,6 +201,7 @@ def run_view(seen: RunSeen, run_id: str, cluster_line: JobLine | None = None) ->
         timings_words(dict(seen.stage_s)) or "",
         tuple(_facts(status)),
         seen.has_report,
+        _unread(seen.num_unread),
     )
 
 
@@ -245,6 +249,13 @@ def stages(status: RunStatus, *, waits: bool = False) -> Iterable[Stage]:
         judging = facts.judging or (phase.is_final and merged)
         state: StageState = "done" if facts.judge is not None else now if judging else "next"
         yield Stage("Judge", state, status.judge)
+
+
+def _unread(count: int) -> str:
+    if not count:
+        return ""
+    files, limit = _number(count, "file"), f"{MOST_BYTES >> 20} MiB"
+    return f"Rows of {files} above {limit} are not shown here; the run's outputs have them."
 
 
 def _number(count: int, thing: str) -> str:
@@ -300,11 +311,10 @@ def _facts(status: RunStatus) -> Iterable[tuple[str, str]]:
     manifest = status.facts.manifest
     if manifest is None:
         return
-    spec = manifest.job.get("spec") or {}
-    if model := (spec.get("model") or {}).get("uri"):
-        yield "model", cut(model)
-    if prompts := (spec.get("input") or {}).get("prompts"):
-        yield "prompts", cut(prompts)
+    for name, block, key in (("model", "model", "uri"), ("prompts", "input", "prompts")):
+        found = manifest.job["spec"].get(block)
+        if isinstance(found, Mapping) and found.get(key):
+            yield name, cut(found[key])
     yield "run", visible(manifest.run_id)
 
 

@@ -37,6 +37,7 @@ from neva.store.base import AlreadyExists, NotFound, ObjectInfo, Store, put_if_a
 
 # Shards in a row: a page of a listing has 1,000 keys, a shard six or more.
 _WORTH_A_LISTING = 150
+_MOST_LINE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,14 @@ class Ledger:
                 if item.key >= end:
                     break
                 yield item
+
+    def refused_rows(self) -> Iterator[FinishedRow]:
+        """Rows that were refused before any worker started, as the file has them: unchecked."""
+        with self.store.open_read(layout.REJECTED) as stream:
+            while line := stream.readline(_MOST_LINE_BYTES):
+                if len(line) == _MOST_LINE_BYTES:
+                    raise LedgerCorrupt(f"{layout.REJECTED}: a line is longer than any of ours")
+                yield FinishedRow.from_json(line, layout.REJECTED)
 
     # One shard
 

@@ -5,15 +5,16 @@ A reader ignores keys it doesn't know, so that a later version may add some.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Self
 from zlib import crc32
 
 import orjson
+from pydantic import TypeAdapter, ValidationError
 
 from neva.errors import NevaError
 from neva.reasons import Reason
@@ -23,6 +24,12 @@ class LedgerCorrupt(NevaError):
     """A file of the ledger is not what its writer wrote."""
 
     reason = Reason.LEDGER_CORRUPT
+
+
+def problem_of(error: ValidationError) -> str:
+    """The first thing that is wrong, in one line without the content, which may be of any size."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    return ": ".join([*map(str, first["loc"]), first["msg"]])
 
 
 MARK = struct.Struct("<QI")
@@ -37,15 +44,24 @@ class Record:
 
     @classmethod
     def from_json(cls, data: bytes, key: str) -> Self:
-        """Raises LedgerCorrupt naming `key`."""
+        """Raises LedgerCorrupt naming `key`, in one line: anybody may have written the file."""
         try:
-            return cls._from_dict(orjson.loads(data))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            record: Self = cls._adapter().validate_python(orjson.loads(data))
+            record._check()
+        except ValidationError as error:
+            raise LedgerCorrupt(f"{key}: no {cls.__name__}: {problem_of(error)}") from error
+        except ValueError as error:
             raise LedgerCorrupt(f"{key}: no {cls.__name__}: {error}") from error
+        return record
 
     @classmethod
-    def _from_dict(cls, data: dict[str, Any]) -> Self:
-        return cls(**{field.name: data[field.name] for field in dataclasses.fields(cls)})
+    @cache
+    def _adapter(cls) -> TypeAdapter[Self]:
+        """Makes a record of JSON: each field of its type; keys that it doesn't know are left."""
+        return TypeAdapter(cls)
+
+    def _check(self) -> None:
+        """Raise ValueError for what the fields' types can't say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +108,6 @@ class Manifest(Record):
     num_kept: int = 0  # rows of the whole job that a retry leaves as they are: answered before
     kept_sha256: str = ""  # of the outputs.jsonl that holds them
 
-    @classmethod
-    def _from_dict(cls, data: dict[str, Any]) -> Self:
-        plans = [ShardPlan._from_dict(plan) for plan in data["shards"]]
-        kept = {name: data[name] for name in ("num_kept", "kept_sha256") if name in data}
-        names = [field.name for field in dataclasses.fields(cls)]
-        rest = {n: data[n] for n in names if n not in ("shards", "num_kept", "kept_sha256")}
-        return cls(**rest, **kept, shards=plans)
-
 
 @dataclass(frozen=True, slots=True)
 class Claim(Record):
@@ -143,12 +151,6 @@ class Commit(Record):
     sha256: str  # of the finished rows' lines in seq order
     failed_by_reason: dict[str, int] = field(default_factory=dict)
 
-    @classmethod
-    def _from_dict(cls, data: dict[str, Any]) -> Self:
-        parts = [PartRef._from_dict(part) for part in data["parts"]]
-        rest = {key: data[key] for key in ("attempt", "num_rows", "num_failed", "sha256")}
-        return cls(parts=parts, **rest, failed_by_reason=data.get("failed_by_reason", {}))
-
 
 @dataclass(frozen=True, slots=True)
 class FinishedRow(Record):
@@ -162,6 +164,10 @@ class FinishedRow(Record):
     @property
     def failed(self) -> bool:
         return self.error is not None
+
+    def _check(self) -> None:
+        if self.error is not None and not isinstance(self.error.get("reason"), str):
+            raise ValueError("an error without a reason")
 
 
 def ids_sha256(rows: Iterable[ShardRow | FinishedRow]) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Self
 
 from neva.ledger import layout
 from neva.ledger.records import Commit, LedgerCorrupt, Record
@@ -18,6 +17,7 @@ from neva.store.base import Store
 
 SETTLED_AFTER_S = 300.0
 """Age from which on commits are in a snapshot."""
+_MOST_SHARDS = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +32,11 @@ class Snapshot(Record):
     num_failed: int = 0
     failed_by_reason: dict[str, int] = field(default_factory=dict)
 
-    @classmethod
-    def _from_dict(cls, data: dict[str, Any]) -> Self:
-        runs = [(int(first), int(last)) for first, last in data["shards"]]
-        return cls(runs, int(data["num_failed"]), dict(data["failed_by_reason"]))
+    def _check(self) -> None:
+        # Before anybody counts them one by one.
+        num_shards = sum(last + 1 - first for first, last in self.shards)
+        if num_shards > _MOST_SHARDS or any(not 0 <= a <= b for a, b in self.shards):
+            raise ValueError("no run has these shards")
 
     def numbers(self) -> set[int]:
         """The shards one by one."""
