@@ -18,7 +18,9 @@ from moto.moto_server.werkzeug_app import (
     MotoRequestHandler,
     create_backend_app,
 )
+from werkzeug.datastructures import Headers
 from werkzeug.serving import make_server
+from werkzeug.test import run_wsgi_app
 
 _Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -32,9 +34,7 @@ class S3Server:
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
         app = _one_conditional_put_at_a_time(DomainDispatcherApplication(create_backend_app))
-        self._server = make_server(
-            host, port, app, threaded=True, request_handler=MotoRequestHandler
-        )
+        self._server = make_server(host, port, app, threaded=True, request_handler=_Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self.port = int(self._server.server_address[1])
 
@@ -53,15 +53,53 @@ class S3Server:
         self._server.server_close()
 
 
+class _Handler(MotoRequestHandler):
+    """Answers many requests on one connection, as S3 does: werkzeug's handler closes it each time.
+
+    Bodies are whole in memory, where moto keeps them anyway.
+    """
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # the rest of an answer would wait until its start has arrived
+    wbufsize = -1
+
+    def run_wsgi(self) -> None:
+        if self.headers.get("Expect", "").lower() == "100-continue":
+            self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.wfile.flush()
+        environ = self.make_environ()
+        body = environ["wsgi.input"]
+        if environ.get("wsgi.input_terminated"):
+            environ["wsgi.input"] = io.BytesIO(body.read())
+        else:
+            # To its end, whatever the application makes of it: the next request follows.
+            num_bytes = int(environ.get("CONTENT_LENGTH") or 0)
+            data = body.read(num_bytes)
+            if len(data) < num_bytes:  # the client is gone
+                self.close_connection = True
+                return
+            environ["wsgi.input"] = io.BytesIO(data)
+        answer, status, headers = run_wsgi_app(self.server.app, environ, buffered=True)
+        self._send(environ["REQUEST_METHOD"], status, headers, b"".join(answer))
+
+    def _send(self, method: str, status: str, headers: Headers, content: bytes) -> None:
+        code, _, words = status.partition(" ")
+        self.send_response(int(code), words)
+        if method != "HEAD":  # its length is that of the object
+            headers["Content-Length"] = str(len(content))
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if method != "HEAD":
+            self.wfile.write(content)
+
+
 def _one_conditional_put_at_a_time(app: _Wsgi) -> _Wsgi:
     lock = threading.Lock()
 
     def handle(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if "HTTP_IF_NONE_MATCH" not in environ or environ["REQUEST_METHOD"] != "PUT":
             return app(environ, start_response)
-        # Read first: a slow client must not keep the others waiting.
-        if num_bytes := environ.get("CONTENT_LENGTH"):
-            environ["wsgi.input"] = io.BytesIO(environ["wsgi.input"].read(int(num_bytes)))
         with lock:
             return app(environ, start_response)
 
