@@ -9,6 +9,7 @@ from pathlib import Path
 
 import boto3
 import pytest
+from botocore.awsrequest import AWSPreparedRequest
 
 from neva.reasons import Reason
 from neva.store import (
@@ -135,6 +136,25 @@ def test_a_put_whose_answer_was_lost_recognises_itself(store: Store, proxy: S3Pr
     info = store.head("commit")
     assert info is not None
     assert info.etag == etag
+
+
+def test_only_a_large_body_is_announced_before_it_comes(
+    store: Store,
+) -> None:
+    """What a small one would wait for is a whole round trip; large ones keep the safeguard."""
+    announced = []
+
+    def note(request: AWSPreparedRequest, **_: object) -> None:
+        announced.append("Expect" in request.headers)
+
+    client = s3_client.shared_client(s3_client.current_environment())
+    client.meta.events.register("before-send.s3.PutObject", note)
+    try:
+        store.put("small", CONTENT)
+        store.put("large", CONTENT + b"x")
+    finally:
+        client.meta.events.unregister("before-send.s3.PutObject", note)
+    assert announced == [False, True]
 
 
 def test_a_denied_request_names_the_rights_it_needs(store: Store, proxy: S3Proxy) -> None:
