@@ -36,8 +36,7 @@ from neva.reasons import Reason
 from neva.row_prompt import RowPrompts
 from neva.settings import Settings, settings
 from neva.spec import JobSpec, VideoNevaJob
-from neva.store import StoreError, open_store
-from neva.timings import write_timings
+from neva.store import open_store
 from neva.trouble import report_trouble
 from worker.answering import Answerer
 from worker.config import WorkerConfig, read_worker_config
@@ -54,6 +53,7 @@ from worker.outputs import OutputWriter
 from worker.sampling_params import sampling_params
 from worker.shard import Outcome, ShardWorker
 from worker.stage_seconds import StageSeconds
+from worker.timings_writer import TimingsWriter
 
 log = structlog.get_logger()
 
@@ -124,8 +124,7 @@ class Child:
             seconds=seconds,
         )
         self._next_look_s = float("-inf")
-        self._output, self._seconds = output, seconds
-        self._name = f"{config.worker_id}-{os.getpid()}"
+        self._timings = TimingsWriter(output, f"{config.worker_id}-{os.getpid()}", seconds.total)
         self._worker = ShardWorker(
             config=config,
             settings=settings(),
@@ -146,10 +145,11 @@ class Child:
         try:
             return self._worker.run(self._plans[shard], delivery_tag)
         finally:
-            try:
-                write_timings(self._output, self._name, self._seconds.total())
-            except StoreError as error:  # nothing depends on it
-                log.warning("timings not written", error=error.message)
+            self._timings.shard_ended()
+
+    def close(self) -> None:
+        """At the process's end."""
+        self._timings.close()
 
 
 def num_decoders(settings: Settings) -> int:
@@ -174,11 +174,13 @@ def main() -> None:
     def tie_to_consumer(**_: Any) -> None:
         die_with_parent(consumer_pid)
 
-    def flush_spans(**_: Any) -> None:
+    def leave(**_: Any) -> None:
+        if child.cache_info().currsize:
+            child().close()
         tracing.flush()
 
     worker_process_init.connect(tie_to_consumer, weak=False)
-    worker_process_shutdown.connect(flush_spans, weak=False)
+    worker_process_shutdown.connect(leave, weak=False)
     configure_logging()
     die_with_parent(config.supervisor_pid)
     manifest, _ = read_run(config.output_uri)
