@@ -3,7 +3,8 @@
 NEVA_BENCH_ROWS rows (a million by default) about a tenth as many media are validated and split, and
 their shards, committed by a cheap writer, merged; each in a process of its own, whose peak of
 memory is watched. floor_s is one orjson pass over the same lines in the same run. What queue and
-ledger cost a shard is measured on S3's protocol and Valkey. The last line has the numbers.
+ledger cost a shard, and how long a real worker's engine has no row, is measured on S3's protocol
+and Valkey; docs/scale.md says what the two numbers mean. The last line has the numbers.
 """
 
 from __future__ import annotations
@@ -69,11 +70,19 @@ def overhead_phase(folder: Path) -> dict[str, Any]:
     return {"ledger_s": took_s, "cpu_s": cpu_s, "engine_s": engine_s()}
 
 
+def idle_phase(folder: Path) -> dict[str, Any]:
+    from benchmarks.worker_idle import idle_s
+
+    seconds, busy_s = idle_s()
+    return {"idle_s": seconds, "busy_s": busy_s}
+
+
 PHASES = {
     "split": split_phase,
     "answer": answer_phase,
     "merge": merge_phase,
     "overhead": overhead_phase,
+    "idle": idle_phase,
 }
 
 
@@ -109,11 +118,17 @@ def main() -> None:
             f"a shard: {shard['ledger_s'] * 1000:.0f} ms of queue and ledger, of which "
             f"{shard['cpu_s'] * 1000:.0f} ms compute; {shard['engine_s'] * 1000:.0f} ms of engine"
         )
+        worker, _ = run_phase(_MODULE, ["idle", folder])
+        print(
+            f"a worker's engine: {worker['idle_s'] * 1000:.0f} ms a shard without a row, beside "
+            f"{worker['busy_s'] * 1000:.0f} ms of computing"
+        )
         print(
             f"bench-scale: rows={num_rows} split_s={found['split_s']:.2f} "
             f"floor_s={found['floor_s']:.2f} split_rss_mib={found['split_rss_mib']} "
             f"merge_s={found['merge_s']:.2f} merge_rss_mib={found['merge_rss_mib']} "
-            f"overhead_per_shard={shard['ledger_s'] / shard['engine_s']:.3f}",
+            f"overhead_per_shard={shard['ledger_s'] / shard['engine_s']:.3f} "
+            f"idle_per_shard={worker['idle_s'] / worker['busy_s']:.3f}",
             flush=True,
         )
 

@@ -2,7 +2,9 @@
 
 The shard's way is the real one, but for the answers, which are there at once: its message through
 Valkey, lease and heartbeat, input, claim, parts and commit on an S3 server (moto), and what the
-controller reads of it. The engine answers a shard of as many rows on the demo model on one thread.
+controller reads of it, one step after the other and one shard after the other. The engine answers
+a shard of as many rows on the demo model on one thread. What a worker hides of this behind other
+shards is seen by `benchmarks.worker_idle`.
 """
 
 from __future__ import annotations
@@ -61,7 +63,7 @@ def ledger_s() -> tuple[float, float]:
         (by the clock, of this process's computing); the rest is waiting for the two servers.
     """
     with ExitStack() as stack:
-        bucket = stack.enter_context(_s3_bucket())
+        bucket = stack.enter_context(s3_bucket())
         broker = stack.enter_context(EmbeddedBroker())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nv-")))
         client = stack.enter_context(queue.connect(broker.url))
@@ -117,7 +119,7 @@ def engine_s() -> float:
 
 
 @contextmanager
-def _s3_bucket() -> Iterator[str]:
+def s3_bucket() -> Iterator[str]:
     with s3_process() as url:
         os.environ.update(
             AWS_ENDPOINT_URL=url,
