@@ -40,20 +40,14 @@ class LineWriter:
         self.path = path
         self._file = file
         self._stream = path.open("wb", buffering=_BUFFER_BYTES)
-        self._num_bytes = 0
-        self._places = bytearray()  # grown in place: no second copy at the end
+        self._seqs, self._sizes = bytearray(), bytearray()
 
     def add(self, seqs: Sequence[int], lines: Sequence[bytes]) -> None:
-        """Add lines, each without its line end."""
-        places = np.empty(len(lines), PLACE)
-        places["seq"] = as_array(seqs)
-        places["size"] = sizes = np.fromiter(map(len, lines), np.uint32, len(lines)) + 1
-        ends = self._num_bytes + np.cumsum(sizes, dtype=np.uint64)
-        places["start"] = ends - sizes
-        places["file"] = self._file
-        self._num_bytes = int(ends[-1]) if len(lines) else self._num_bytes
-        self._places += places.tobytes()
-        self._stream.write(b"\n".join(lines) + b"\n")
+        """Add lines, one at least, each without its line end."""
+        self._seqs += as_array(seqs).data
+        self._sizes += np.fromiter(map(len, lines), np.uint32, len(lines)).data
+        self._stream.write(b"\n".join(lines))
+        self._stream.write(b"\n")
 
     def __enter__(self) -> Self:
         return self
@@ -64,7 +58,13 @@ class LineWriter:
     def close(self) -> Places:
         """Where all lines stand, in the order they were added."""
         self._stream.close()
-        return np.frombuffer(self._places, PLACE)
+        sizes = np.frombuffer(self._sizes, np.uint32) + 1
+        places = np.empty(len(sizes), PLACE)
+        places["seq"] = np.frombuffer(self._seqs, np.uint32)
+        places["size"] = sizes
+        places["start"] = np.cumsum(sizes, dtype=np.uint64) - sizes
+        places["file"] = self._file
+        return places
 
 
 class LineReader:

@@ -232,9 +232,10 @@ class _Scanner:
     def _take_one(self, line: int, raw: bytes | RowError) -> None:
         row = check_line(self._num_rows, line, raw, self._rules, _UNSEEN)
         if isinstance(row, BadRow):
-            self._reject(line, row.record, row.reason, row.message, row.row_id)
+            row_id = None if row.row_id is None else row.row_id.encode()
+            self._reject(line, row.record, row.reason, row.message, row_id)
         elif isinstance(raw, bytes):
-            columns = Columns([row.row_id], [row.question], [row.media_name])
+            columns = Columns([row.row_id.encode()], [row.question], [row.media_name])
             self._take_good([line], [raw], columns)
 
     def _take_good(self, lines: Sequence[int], raws: Sequence[bytes], columns: Columns) -> None:
@@ -255,11 +256,9 @@ class _Scanner:
         if self._is_array:  # whose elements may be spread over lines
             raws = [raw.replace(b"\n", b" ") for raw in raws]
         self._rows.add(range(self._num_rows, self._num_rows + num_rows), raws)
-        self._lines += as_array(lines).tobytes()
-        ids = map(crc32, map(str.encode, columns.row_ids))
-        self._marks += np.fromiter(ids, np.uint32, num_rows).tobytes()
-        media = map(hash, columns.media_names)
-        self._media += np.fromiter(media, np.int64, num_rows).tobytes()
+        self._lines += as_array(lines).data
+        self._marks += np.fromiter(map(crc32, columns.row_ids), np.uint32, num_rows).data
+        self._media += np.fromiter(map(hash, columns.media_names), np.int64, num_rows).data
         self._num_rows += num_rows
 
     def _reject(
@@ -268,11 +267,11 @@ class _Scanner:
         record: dict[str, Any] | None,
         reason: str,
         message: str,
-        row_id: str | None,
+        row_id: bytes | None,
     ) -> None:
         error = orjson.dumps(error_line(line, record, reason, message))
         self._bad.add([self._num_rows], [error])
-        self._bad_marks.append(-1 if row_id is None else crc32(row_id.encode()))
+        self._bad_marks.append(-1 if row_id is None else crc32(row_id))
         self._num_rows += 1
 
 

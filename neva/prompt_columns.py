@@ -28,9 +28,13 @@ _SIMPLE = frozenset((str, int, bool, NoneType))
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Good rows, each list one value a row."""
+    """Good rows, each list one value a row.
 
-    row_ids: Sequence[str]
+    Attributes:
+        row_ids: in UTF-8.
+    """
+
+    row_ids: Sequence[bytes]
     questions: Sequence[str]
     media_names: Sequence[str]
 
@@ -46,26 +50,36 @@ def ordinary_columns(raws: Sequence[bytes], rules: PromptRules) -> Columns | Non
         return None
     if set(map(type, records)) != {dict}:
         return None
-    shapes = set(map(tuple, records))
+    values = _values_by_key(records)
+    shapes = {tuple(values)} if values else set(map(tuple, records))
     text_key = _common_text_key(shapes, rules)
     if text_key is None:
         return None
-    keys = ["question_id", text_key, rules.media_type]
-    if len(shapes) == 1:
-        keys += [key for key in shapes.pop() if key not in keys]
-        ids, questions, names, *others = zip(*map(itemgetter(*keys), records), strict=True)
-        values = chain.from_iterable(others)
-    else:
-        ids, questions, names = zip(*map(itemgetter(*keys), records), strict=True)
-        values = chain.from_iterable(map(dict.values, records))
+    ids, questions, names = (
+        values.pop(key) if values else [record[key] for record in records]
+        for key in ("question_id", text_key, rules.media_type)
+    )
     # Those three are looked at in any case.
-    if not _SIMPLE.issuperset(set(map(type, values))) and any(map(may_lose_something, raws)):
+    others = values.values() if values else map(dict.values, records)
+    types = set(map(type, chain.from_iterable(others)))
+    if not _SIMPLE.issuperset(types) and any(map(may_lose_something, raws)):
         return None
     row_ids = _row_ids(ids)
     media_names = _media_names(names, rules)
     if row_ids is None or media_names is None or not _are_questions(questions, rules):
         return None
     return Columns(row_ids, questions, media_names)
+
+
+def _values_by_key(records: Sequence[dict[str, object]]) -> dict[str, list[object]] | None:
+    """Each key's values if all records have the same keys, as nearly all have."""
+    keys = records[0]
+    if set(map(len, records)) != {len(keys)}:
+        return None
+    try:
+        return {key: list(map(itemgetter(key), records)) for key in keys}
+    except KeyError:
+        return None
 
 
 def media_names_of(raws: Sequence[bytes], rules: PromptRules) -> Sequence[str]:
@@ -86,10 +100,10 @@ def _common_text_key(shapes: set[tuple[str, ...]], rules: PromptRules) -> str | 
     return found.pop() if len(found) == 1 else None
 
 
-def _row_ids(ids: Sequence[object]) -> Sequence[str] | None:
+def _row_ids(ids: Sequence[object]) -> Sequence[bytes] | None:
     if set(map(type, ids)) == {int}:
-        return list(map(str, ids))
-    return ids if _are_texts(ids) else None  # type: ignore[return-value]
+        return orjson.dumps(ids)[1:-1].split(b",")
+    return list(map(str.encode, ids)) if _are_texts(ids) else None  # type: ignore[arg-type]
 
 
 def _media_names(names: Sequence[object], rules: PromptRules) -> Sequence[str] | None:
