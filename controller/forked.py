@@ -22,12 +22,17 @@ def num_processes() -> int:
     return min(MAX_PROCESSES, len(os.sched_getaffinity(0)))
 
 
-def run_all(tasks: Sequence[Callable[[], T]]) -> list[T]:
+def run_all(tasks: Sequence[Callable[[], T]], processes: int = MAX_PROCESSES) -> list[T]:
     """The tasks' results: the last one runs here, each other one in a forked child.
 
     A task must not use threads that are there already; its result is pickled. The first error is
     raised here, when all are done.
+
+    Args:
+        processes: 1 runs one task after the other, here.
     """
+    if processes == 1:
+        return [task() for task in tasks]
     context = multiprocessing.get_context("fork")
     children = []
     for task in tasks[:-1]:

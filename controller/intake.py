@@ -1,7 +1,7 @@
 """Validation: every row that can't be answered is found here, before any worker starts.
 
 Reads the prompts file once, then looks every distinct media up. Good rows and bad ones are parked
-on disk, the bad ones with line number and reason. What stays in memory of a row is 33 bytes.
+on disk, the bad ones with line number and reason. What stays in memory of a row is 45 bytes.
 """
 
 from __future__ import annotations
@@ -10,18 +10,21 @@ import hashlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar, cast
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from controller.forked import num_processes, run_all
 from controller.line_files import LineReader, LineWriter, Places
 from controller.media_lookup import missing_media
+from controller.parked import ParkedRows, park, parked_lines, to_be_parked
 from controller.rejects import reject, reject_doubled
-from controller.scan import Asks, GoodRows, Part, Scanned, cut, joined, scan
+from controller.scan import Asks, Part, Scanned, cut, joined, scan
 from neva.errors import ConfigError
 from neva.media_store import media_names, open_media
 from neva.prompt_columns import media_names_of
@@ -32,6 +35,9 @@ from neva.store import NotFound, Store, open_object
 _BYTES_WORTH_A_PROCESS = 8 << 20
 _ROWS_AT_ONCE = 4096
 
+Aside = TypeVar("Aside")
+Here = TypeVar("Here")
+
 
 @dataclass(frozen=True, slots=True)
 class Intake:
@@ -41,13 +47,15 @@ class Intake:
         num_rows: good and bad.
         rejected: places of the bad rows' lines of errors.jsonl, in the order of the prompts file.
         reader: reads the lines of both.
+        folder: where the lines of `rows` are parked for their packs.
     """
 
     num_rows: int
-    rows: GoodRows
+    rows: ParkedRows
     rejected: Places
     prompts_sha256: str
     reader: LineReader
+    folder: Path
 
     @property
     def num_rejected(self) -> int:
@@ -56,6 +64,10 @@ class Intake:
     def rejected_lines(self) -> Iterator[tuple[int, bytes]]:
         """(seq, line of errors.jsonl) of the bad rows."""
         return self.reader.each(self.rejected)
+
+    def lines_of(self, pack: int) -> list[bytes]:
+        """The lines of a pack's rows by their rank."""
+        return parked_lines(self.folder, pack)
 
 
 @contextmanager
@@ -84,26 +96,26 @@ def take_in(
         path = _on_this_machine(store, key, folder)
         before = path.stat()
         parts = _parts(path, layout_of(key), processes)
-        tasks = [
+        scans = [
             partial(_scan, part, layout_of(key), rules, prompts, folder, number)
             for number, part in enumerate(parts)
         ]
-        tasks[-1] = partial(_hash_and, tasks[-1], path)
-        results = run_all(tasks)
+        found = joined(run_all(scans))
+        digest, rows = _both(
+            partial(_sha256, path), partial(to_be_parked, found.rows, spec.shards.max_rows), parts
+        )
         after = path.stat()
         if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
             raise ConfigError(f"{spec.input.prompts} was changed while it was read: start again")
-        digest = results[-1][1]
-        found = joined([scanned for scanned, _ in results])
-        del results  # its arrays are copied
         with (
             LineWriter(folder / "late", 2 * len(parts)) as late,
             LineReader([*_paths(folder, len(parts)), late.path]) as reader,
         ):
-            rows = found.rows.only(reject_doubled(found, rules, reader, late))
-            rows = _of_found_media(rows, spec, rules, lookups, reader, late)
+            check = partial(_late_checks, rows, found, spec, rules, lookups, reader, late)
+            _, is_left = _both(partial(park, rows, reader, folder), check, parts)
+            rows = rows.only(is_left)
             rejected = _last_of_each([found.bad, late.close()])
-            yield Intake(found.num_rows, rows, rejected, digest, reader)
+            yield Intake(found.num_rows, rows, rejected, digest, reader, folder)
 
 
 def prompts_sha256(spec: JobSpec) -> str | None:
@@ -132,36 +144,45 @@ def _parts(path: Path, layout: Layout, processes: int | None) -> list[Part]:
     return cut(path, processes if layout == "jsonl" else 1)
 
 
+def _both(
+    aside: Callable[[], Aside], here: Callable[[], Here], parts: Sequence[Part]
+) -> tuple[Aside, Here]:
+    """Two things at the same time if the prompts are worth it; `here` may use threads."""
+    first, second = run_all([aside, here], len(parts))
+    return cast(Aside, first), cast(Here, second)
+
+
 def _scan(
     part: Part, layout: Layout, rules: PromptRules, prompts: Asks, folder: Path, number: int
-) -> tuple[Scanned, str]:
+) -> Scanned:
     paths = _paths(folder, number + 1)[-2:]
     with LineWriter(paths[0], 2 * number) as rows, LineWriter(paths[1], 2 * number + 1) as bad:
-        return scan(part, layout, rules, prompts, rows, bad), ""
+        return scan(part, layout, rules, prompts, rows, bad)
 
 
-def _hash_and(task: Callable[[], tuple[Scanned, str]], path: Path) -> tuple[Scanned, str]:
+def _sha256(path: Path) -> str:
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return task()[0], digest
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _paths(folder: Path, num_parts: int) -> list[Path]:
     return [folder / f"{kind}-{n}" for n in range(num_parts) for kind in ("rows", "bad")]
 
 
-def _of_found_media(
-    rows: GoodRows,
+def _late_checks(
+    rows: ParkedRows,
+    found: Scanned,
     spec: JobSpec,
     rules: PromptRules,
     lookups: int,
     reader: LineReader,
     late: LineWriter,
-) -> GoodRows:
-    """Refuse the rows about media that can't be used; the others, grouped by first rows."""
-    _, firsts, which = np.unique(rows.media, return_index=True, return_inverse=True)
-    rows = replace(rows, media=firsts.astype(np.uint32)[which])
-    firsts.sort()  # as they stand in the file, which reads quicker
+) -> NDArray[np.bool_]:
+    """Refuse the rows whose id or media is not good; which rows are left."""
+    is_left = reject_doubled(found, rules, reader, late)
+    # The first row about a media may be none of those, its media is looked up all the same.
+    is_first = rows.media == np.arange(len(rows), dtype=np.uint32)
+    firsts = np.flatnonzero(is_first)
     names: list[str] = []
     for start in range(0, len(firsts), _ROWS_AT_ONCE):
         places = rows.places.take(firsts[start : start + _ROWS_AT_ONCE])
@@ -173,15 +194,15 @@ def _of_found_media(
         if name in problems
     }
     if not by_media:
-        return rows
-    is_bad = np.isin(rows.media, np.fromiter(by_media, np.uint32, len(by_media)))
-    lost = rows.only(is_bad)
+        return is_left
+    is_lost = is_left & np.isin(rows.media, np.fromiter(by_media, np.uint32, len(by_media)))
+    lost = rows.only(is_lost)
     for (seq, line), number, media_number in zip(
         reader.each(lost.places), lost.lines.tolist(), lost.media.tolist(), strict=True
     ):
         problem = by_media[media_number]
         reject(late, seq, number, orjson.loads(line), problem.reason, problem.message)
-    return rows.only(~is_bad)
+    return is_left & ~is_lost
 
 
 def _last_of_each(places: Sequence[Places]) -> Places:

@@ -91,6 +91,17 @@ class LineReader:
         index[order] = np.arange(len(order), dtype=np.uint32)
         return list(map(found.__getitem__, index.tolist()))
 
+    def read_adjacent(self, places: Places) -> list[bytes]:
+        """Lines that follow each other, without their line ends; quicker yet."""
+        found: list[bytes] = []
+        edges = np.flatnonzero(np.diff(places["file"])) + 1
+        for first, last in pairwise([0, *edges.tolist(), len(places)]):
+            start = int(places["start"][first])
+            end = int(places["start"][last - 1]) + int(places["size"][last - 1])
+            data = os.pread(self._files[places["file"][first]], end - start - 1, start)
+            found += data.split(b"\n")
+        return found
+
     def _window(self, places: Places) -> list[bytes]:
         first = int(places["start"][0])
         starts = places["start"] - np.uint64(first)

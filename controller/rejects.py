@@ -8,6 +8,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from controller.grouping import in_order
 from controller.line_files import LineReader, LineWriter
 from controller.scan import Scanned
 from neva.ledger import error_line
@@ -30,8 +31,10 @@ def reject_doubled(
     """
     rows = found.rows
     is_left = np.ones(len(rows), np.bool_)
-    marks = np.concatenate([rows.marks.astype(np.int64), found.bad_marks])
-    (alike,) = np.nonzero(_stands_twice(marks))
+    with_id = np.flatnonzero(found.bad_marks >= 0)
+    alike = _alike(np.concatenate([rows.marks, found.bad_marks[with_id].astype(np.uint32)]))
+    is_bad = alike >= len(rows)
+    alike[is_bad] = len(rows) + with_id[alike[is_bad] - len(rows)]
     places = np.concatenate([rows.places, found.bad])[alike]
     order = np.argsort(places["seq"])
     lines = np.concatenate([rows.lines, np.zeros(len(found.bad), np.uint32)])[alike][order]
@@ -54,15 +57,14 @@ def reject_doubled(
     return is_left
 
 
-def _stands_twice(marks: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which of them are equal to another one; negative ones are equal to none."""
-    ordered = np.sort(marks)
-    twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-    twice = twice[twice >= 0]
-    if not len(twice):
-        return np.zeros(len(marks), np.bool_)
-    nearest = np.minimum(np.searchsorted(twice, marks), len(twice) - 1)
-    return np.asarray(twice[nearest] == marks)
+def _alike(marks: NDArray[np.uint32]) -> NDArray[np.intp]:
+    """Indices of those that are equal to another one."""
+    order = in_order(marks)
+    ordered = marks.take(order)
+    is_alike = np.zeros(len(marks), np.bool_)
+    is_alike[1:] = ordered[1:] == ordered[:-1]
+    is_alike[:-1] |= is_alike[1:]
+    return order[is_alike]
 
 
 class _Stands:

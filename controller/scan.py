@@ -46,13 +46,11 @@ class Part:
 
     Attributes:
         start, end: bytes of the file.
-        first_line: 1-based line that `start` begins.
     """
 
     path: Path
     start: int
     end: int
-    first_line: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,24 +61,16 @@ class GoodRows:
         places: of their own lines, with their `seq`.
         lines: 1-based lines of the prompts file.
         marks: CRC-32 of their ids.
-        media: what tells their media apart: a hash of the name, 64 bits; after the intake, the
-            index of the first row about it.
+        media: what tells their media apart: a hash of the name, 64 bits.
     """
 
     places: Places
     lines: NDArray[np.uint32]
     marks: NDArray[np.uint32]
-    media: NDArray[np.int64] | NDArray[np.uint32]
+    media: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.places)
-
-    def only(self, which: NDArray[np.bool_]) -> GoodRows:
-        """Some of them."""
-        if which.all():
-            return self
-        columns = (self.places, self.lines, self.marks, self.media)
-        return GoodRows(*(column.compress(which) for column in columns))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +117,9 @@ def scan(
         ConfigError: a `.json` file is too large.
     """
     scanner = _Scanner(layout == "json", rules, prompts, rows, bad)
+    num_before = sum(piece.count(b"\n") for piece in _pieces(part.path, 0, part.start))
     for lines, raws in _batches(part, layout):
-        scanner.take(_moved(lines, part.first_line - 1), raws)
+        scanner.take(_moved(lines, num_before), raws)
     return scanner.end()
 
 
@@ -136,19 +127,12 @@ def cut(path: Path, num_parts: int) -> list[Part]:
     """Cut a file of lines into parts of about the same size."""
     size = path.stat().st_size
     starts = [0]
-    first_lines = [1]
     with path.open("rb") as file:
         for number in range(1, num_parts):
             file.seek(max(size * number // num_parts, starts[-1]))
             file.readline()
-            num_lines = sum(chunk.count(b"\n") for chunk in _pieces(path, starts[-1], file.tell()))
             starts.append(file.tell())
-            first_lines.append(first_lines[-1] + num_lines)
-    ends = [*starts[1:], size]
-    return [
-        Part(path, start, end, line)
-        for start, end, line in zip(starts, ends, first_lines, strict=True)
-    ]
+    return [Part(path, start, end) for start, end in zip(starts, [*starts[1:], size], strict=True)]
 
 
 def _batches(part: Part, layout: Layout) -> Iterator[RawBatch]:
@@ -216,9 +200,7 @@ class _Scanner:
         """Take rows together if they are ordinary, else in smaller groups, else one by one."""
         if not raws:
             return
-        columns = None
-        if set(map(type, raws)) == {bytes}:
-            columns = ordinary_columns(raws, self._rules)  # type: ignore[arg-type]
+        columns = ordinary_columns(raws, self._rules)
         if columns is not None:
             self._take_good(lines, raws, columns)  # type: ignore[arg-type]
         elif len(raws) > _FEW_ROWS:

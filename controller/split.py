@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, pairwise
@@ -18,9 +19,10 @@ import orjson
 from numpy.typing import NDArray
 
 from controller.forked import num_processes, run_all
+from controller.grouping import in_order, starts_of
 from controller.intake import Intake
 from controller.lines import put_lines
-from controller.scan import GoodRows
+from controller.parked import ParkedRows
 from controller.shard_plan import shard_sizes
 from neva.job_file import answer_digest
 from neva.ledger import FinishedRow, Ledger, Manifest, ShardPlan, layout
@@ -28,8 +30,8 @@ from neva.ledger.records import MARK, marks_sha256
 from neva.ledger.shard_input import input_header
 from neva.prompts import MediaType
 from neva.spec import VideoNevaJob
+from neva.store import Store
 
-_PACK_BYTES = 8 << 20  # held in memory while it is written
 _MARK = np.dtype([("seq", "<u8"), ("mark", "<u4")])
 assert _MARK.itemsize == MARK.size
 
@@ -76,52 +78,50 @@ class _Shards:
         order: indices of `rows`.
         marks: of the rows in this order, but within each shard in the order of the output.
         starts: first row of each shard, and the number of rows at the end.
+        packs: of each shard.
     """
 
-    rows: GoodRows
-    order: NDArray[np.uint32]
+    rows: ParkedRows
+    order: NDArray[np.intp]
     marks: NDArray[Any]  # of _MARK
     starts: list[int]
+    packs: NDArray[np.uint32]
 
 
 def _write_shards(
     job: VideoNevaJob, ledger: Ledger, intake: Intake, processes: int
 ) -> list[ShardPlan]:
     shards = _in_shards(intake.rows, job.spec.shards.max_rows)
-    packs = _packs(shards)
+    edges = [*starts_of(shards.packs).tolist(), len(shards.packs)]
+    packs = [range(first, last) for first, last in pairwise(edges)]
     tasks = [
-        partial(_write_packs, ledger, intake, shards, job.spec.media_type, packs, task, processes)
+        partial(_write_packs, ledger, intake, shards, job.spec.media_type, packs[task::processes])
         for task in range(min(processes, len(packs)))
     ]
-    plans = [plan for found in run_all(tasks) for plan in found]
+    plans = [ShardPlan(*plan) for found in run_all(tasks) for plan in found]
     return sorted(plans, key=lambda plan: plan.number)
 
 
-def _in_shards(rows: GoodRows, max_rows: int) -> _Shards:
+def _in_shards(rows: ParkedRows, max_rows: int) -> _Shards:
     """Group by media, in the order of their first question, then in input order."""
-    order = np.argsort(rows.media, kind="stable").astype(np.uint32)
-    grouped = rows.media[order]
-    ends = np.append(np.flatnonzero(np.diff(grouped)) + 1, len(order))
-    sizes = np.diff(np.concatenate([[0], ends])) if len(order) else np.empty(0, np.int64)
-    starts = [0, *accumulate(shard_sizes(sizes.tolist(), max_rows))]
+    order = in_order(rows.media)
+    packs = rows.packs.take(order)
+    # A pack ends a group, too.
+    groups = starts_of(rows.media.take(order).astype(np.uint64) << 32 | packs)
+    sizes = np.diff(groups, append=len(order)).tolist()
+    starts = [0]
+    group_edges = [*starts_of(packs.take(groups)).tolist(), len(groups)]
+    for first, last in pairwise(group_edges):
+        starts += accumulate(shard_sizes(sizes[first:last], max_rows), initial=starts.pop())
     shard_of = np.repeat(np.arange(len(starts) - 1, dtype=np.uint32), np.diff(starts))
     # Rows are in input order: their index sorts like their seq.
-    by_seq = order[np.argsort(shard_of.astype(np.uint64) << 32 | order)]
+    by_shard = np.empty(len(order), np.uint32)
+    by_shard[order] = shard_of
+    by_seq = in_order(by_shard)
     marks = np.empty(len(order), _MARK)
-    marks["seq"] = rows.places["seq"][by_seq]
-    marks["mark"] = rows.marks[by_seq]
-    return _Shards(rows, order, marks, starts)
-
-
-def _packs(shards: _Shards) -> list[range]:
-    """Shards of each pack: a function of the rows alone, so that every split writes the same."""
-    ends = np.cumsum(shards.rows.places["size"][shards.order], dtype=np.int64)
-    num_shards = len(shards.starts) - 1
-    if not num_shards:
-        return []
-    pack_of = (ends[np.array(shards.starts[1:]) - 1] - 1) // _PACK_BYTES
-    edges = [0, *(np.flatnonzero(np.diff(pack_of)) + 1).tolist(), num_shards]
-    return [range(first, last) for first, last in pairwise(edges)]
+    marks["seq"] = rows.places["seq"].take(by_seq)
+    marks["mark"] = rows.marks.take(by_seq)
+    return _Shards(rows, order, marks, starts, packs.take(np.array(starts[:-1], np.intp)))
 
 
 def _write_packs(
@@ -130,26 +130,48 @@ def _write_packs(
     shards: _Shards,
     media_type: MediaType,
     packs: list[range],
-    task: int,
-    num_tasks: int,
-) -> list[ShardPlan]:
-    plans = []
-    for pack in range(task, len(packs), num_tasks):
-        offset = 0
-        with ledger.store.open_write(layout.inputs(pack)) as file:
-            first_of_pack = shards.starts[packs[pack].start]
-            rows = shards.order[first_of_pack : shards.starts[packs[pack].stop]]
-            places, lines = shards.rows.places.take(rows), shards.rows.lines[rows].tolist()
-            records, all_seqs = intake.reader.read(places), places["seq"].tolist()
-            for number in packs[pack]:
+) -> list[tuple[Any, ...]]:
+    """The fields of each shard's plan. One pack is written while the next is put together."""
+    plans: list[tuple[Any, ...]] = []
+    with ThreadPoolExecutor(1, thread_name_prefix="write-packs") as pool:
+        writing: Future[None] | None = None
+        for numbers in packs:
+            pack = int(shards.packs[numbers.start])
+            inputs = _shard_inputs(intake, shards, media_type, numbers)
+            offsets = accumulate(map(len, inputs), initial=0)
+            for number, offset, data in zip(numbers, offsets, inputs, strict=False):
                 first, last = shards.starts[number : number + 2]
-                here = slice(first - first_of_pack, last - first_of_pack)
-                header = input_header(media_type, all_seqs[here], lines[here])
-                data = b"".join((header, *records[here]))
-                file.write(data)
                 digest = hashlib.sha256(data).hexdigest()
                 ids_sha256 = marks_sha256(shards.marks[first:last].data)
-                plan = ShardPlan(number, last - first, pack, offset, len(data), digest, ids_sha256)
-                plans.append(plan)
-                offset += len(data)
+                plans.append((number, last - first, pack, offset, len(data), digest, ids_sha256))
+            if writing is not None:
+                writing.result()
+            writing = pool.submit(_write, ledger.store, layout.inputs(pack), inputs)
+        if writing is not None:
+            writing.result()
     return plans
+
+
+def _shard_inputs(
+    intake: Intake, shards: _Shards, media_type: MediaType, numbers: range
+) -> list[bytes]:
+    """What stands in a pack for each of its shards."""
+    start = shards.starts[numbers.start]
+    rows = shards.order[start : shards.starts[numbers.stop]]
+    parked = intake.lines_of(int(shards.packs[numbers.start]))
+    records = list(map(parked.__getitem__, shards.rows.ranks.take(rows).tolist()))
+    seqs = shards.rows.places["seq"].take(rows).tolist()
+    lines = shards.rows.lines.take(rows).tolist()
+    inputs = []
+    for number in numbers:
+        first, last = shards.starts[number : number + 2]
+        here = slice(first - start, last - start)
+        header = input_header(media_type, seqs[here], lines[here])
+        inputs.append(b"\n".join((header, *records[here], b"")))
+    return inputs
+
+
+def _write(store: Store, key: str, inputs: list[bytes]) -> None:
+    with store.open_write(key) as file:
+        for data in inputs:
+            file.write(data)

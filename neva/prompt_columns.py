@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import chain
 from operator import itemgetter
 from types import NoneType
+from typing import Any, cast
 
 import orjson
 
@@ -39,30 +40,31 @@ class Columns:
     media_names: Sequence[str]
 
 
-def ordinary_columns(raws: Sequence[bytes], rules: PromptRules) -> Columns | None:
+def ordinary_columns(raws: Sequence[bytes | RowError], rules: PromptRules) -> Columns | None:
     """The rows of some lines, none of which `check_line` would refuse but for a doubled id.
 
     None if that can't be told quickly, for some of them.
     """
+    lines = cast(Sequence[bytes], raws)  # orjson refuses all else
     try:
-        records = list(map(orjson.loads, raws))
+        records = list(map(orjson.loads, lines))
     except orjson.JSONDecodeError:
         return None
     if set(map(type, records)) != {dict}:
         return None
-    values = _values_by_key(records)
-    shapes = {tuple(values)} if values else set(map(tuple, records))
+    by_key = _values_by_key(records)
+    shapes = {tuple(by_key)} if by_key else set(map(tuple, records))
     text_key = _common_text_key(shapes, rules)
     if text_key is None:
         return None
+    # These three are looked at in any case.
     ids, questions, names = (
-        values.pop(key) if values else [record[key] for record in records]
+        by_key.pop(key) if by_key else [record[key] for record in records]
         for key in ("question_id", text_key, rules.media_type)
     )
-    # Those three are looked at in any case.
-    others = values.values() if values else map(dict.values, records)
+    others = by_key.values() if by_key is not None else map(dict.values, records)
     types = set(map(type, chain.from_iterable(others)))
-    if not _SIMPLE.issuperset(types) and any(map(may_lose_something, raws)):
+    if not _SIMPLE.issuperset(types) and any(map(may_lose_something, lines)):
         return None
     row_ids = _row_ids(ids)
     media_names = _media_names(names, rules)
@@ -71,7 +73,7 @@ def ordinary_columns(raws: Sequence[bytes], rules: PromptRules) -> Columns | Non
     return Columns(row_ids, questions, media_names)
 
 
-def _values_by_key(records: Sequence[dict[str, object]]) -> dict[str, list[object]] | None:
+def _values_by_key(records: Sequence[dict[str, Any]]) -> dict[str, list[Any]] | None:
     """Each key's values if all records have the same keys, as nearly all have."""
     keys = records[0]
     if set(map(len, records)) != {len(keys)}:

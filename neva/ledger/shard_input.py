@@ -20,8 +20,8 @@ from neva.prompts import MediaType, asked
 
 
 def input_header(media_type: MediaType, seqs: Sequence[int], lines: Sequence[int]) -> bytes:
-    """The first line of a shard's input, before its records' lines."""
-    return orjson.dumps({"media": media_type, "seqs": seqs, "lines": lines}) + b"\n"
+    """The first line of a shard's input, before its records' lines; no line end."""
+    return orjson.dumps({"media": media_type, "seqs": seqs, "lines": lines})
 
 
 def encode_rows(rows: Sequence[ShardRow]) -> bytes:

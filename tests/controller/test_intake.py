@@ -150,6 +150,15 @@ def test_several_processes_find_the_same(
     assert quickly(spec, prompts, processes) == slowly(data, spec, prompts)
 
 
+def test_a_line_that_is_too_long_is_one_bad_row(prompts: RowPrompts, tmp_path: Path) -> None:
+    too_long = {**GOOD[0], "question_id": 11, "text": "x" * (1 << 20)}
+    data = b"\n".join(map(orjson.dumps, [GOOD[0], too_long, GOOD[1]]))
+    spec = write(tmp_path, data)
+    found = quickly(spec, prompts, 1)
+    assert [json.loads(error)["reason"] for _, error in found[2]] == [Reason.ROW_TOO_LARGE]
+    assert found == slowly(data, spec, prompts)
+
+
 def test_the_elements_of_an_array_are_found_over_lines(prompts: RowPrompts, tmp_path: Path) -> None:
     data = json.dumps([*GOOD, *BAD], indent=2).encode()
     spec = write(tmp_path, data, "prompts.json")

@@ -87,7 +87,7 @@ def test_a_second_split_gives_the_same_manifest(
 def test_several_processes_write_the_same_packs(
     ledger: Ledger, job: VideoNevaJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("controller.split._PACK_BYTES", 60)  # a shard or two
+    monkeypatch.setattr("controller.parked._PACK_BYTES", 60)  # a shard or two
     with take_in(job.spec, AnyQuestion(), lookups=2, processes=1) as intake:
         several = split(job, ledger, intake, "model", processes=3)
         packs = {item.key: ledger.store.get(item.key) for item in ledger.store.list("inputs/")}

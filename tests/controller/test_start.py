@@ -123,6 +123,13 @@ def test_beyond_the_threshold_nothing_is_started(start: Start) -> None:
     assert json.loads(error)["reason"] == "MissingQuestionId"
 
 
+def test_a_job_whose_rows_are_all_bad_has_no_shards_where_that_is_tolerated(start: Start) -> None:
+    start.write([{"video": "lost.mp4", "text": "?", "question_id": n} for n in range(3)])
+    manifest = start(job(start.folder, failure={"failOnError": False}))
+    assert isinstance(manifest, Manifest)
+    assert (manifest.num_rejected, manifest.shards) == (3, [])
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

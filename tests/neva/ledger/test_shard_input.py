@@ -9,7 +9,7 @@ from neva.ledger.shard_input import decode_rows, encode_rows, input_header
 def test_the_users_lines_are_read_as_rows() -> None:
     lines = b'{"question_id": 7, "question": "Who?", "video": "./a.mp4"}\n'
     lines += b'{"question_id":"8","text":"?","video":"b"}\r\n'
-    rows = decode_rows(input_header("video", [3, 9], [4, 11]) + lines, "x")
+    rows = decode_rows(input_header("video", [3, 9], [4, 11]) + b"\n" + lines, "x")
     assert [(r.seq, r.line, r.row_id, r.question, r.media_name) for r in rows] == [
         (3, 4, "7", "Who?", "a.mp4"),
         (9, 11, "8", "?", "b"),
@@ -33,7 +33,7 @@ def test_rows_come_back_whatever_their_records_say() -> None:
         b"junk\n",
         b"[]\n{}",
         input_header("video", [1], [1]),
-        input_header("video", [1], [1]) + b"{}\n",
+        input_header("video", [1], [1]) + b"\n{}\n",
     ],
 )
 def test_a_damaged_input_names_its_file(data: bytes) -> None:
