@@ -11,7 +11,7 @@ import typer
 
 from controller.local.logs import run_log
 from neva.errors import ConfigError
-from neva.say import errors_as_exit_codes
+from neva.say import Format, FormatOption, errors_as_exit_codes, rendered_line
 from neva.targets import (
     JobOnCluster,
     NamespaceOption,
@@ -39,21 +39,22 @@ def logs(
     tail: Annotated[
         int | None, typer.Option(min=0, help="The last lines only, of each container.")
     ] = None,
+    form: FormatOption = Format.TEXT,
 ) -> None:
     """Print what the workers of a run wrote on this machine, or all pods of a job on a cluster.
 
-    Lines of pods begin with [POD/CONTAINER]. Exit codes: 0 done; 1 the cluster or the store can't
-    be had; 2 there is no such run, or no log of it here.
+    Lines of pods begin with [POD/CONTAINER]; -o json|yaml makes each line a document. Exit codes:
+    0 done; 1 the cluster or the store can't be had; 2 there is no such run, or no log of it here.
     """
     with errors_as_exit_codes():
         since_s = None if since is None else age_s(since)
         place = parse_target(target, namespace)
         try:
             if isinstance(place, JobOnCluster):
-                _print_pods(place, follow, since_s, tail)
+                _print_pods(place, follow, since_s, tail, form)
             else:
                 for line in run_log(place, follow=follow, since_s=since_s, tail=tail):
-                    print_line(line)
+                    _print(line if form is Format.TEXT else rendered_line({"line": line}, form))
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
 
@@ -67,17 +68,25 @@ def age_s(text: str) -> float:
     return timedelta(**{unit: int(number) for unit, number in given if number}).total_seconds()
 
 
-def print_line(line: str) -> None:
+def _print(line: str) -> None:
     """One line at once, whole: several threads print."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
 
-def _print_pods(job: JobOnCluster, follow: bool, since_s: float | None, tail: int | None) -> None:
+def _print_pods(
+    job: JobOnCluster, follow: bool, since_s: float | None, tail: int | None, form: Format
+) -> None:
     import_kube()
     from controller.cluster.jobs import UsersCluster
-    from controller.cluster.logs import PodLogs, Wanted
+    from controller.cluster.logs import Container, PodLogs, Wanted
 
-    PodLogs(UsersCluster(job.namespace), job, Wanted(since_s, tail), print_line).print_all(
-        follow=follow
-    )
+    def say(container: Container, line: str) -> None:
+        if form is Format.TEXT:
+            _print(f"[{container.pod}/{container.name}] {line}")
+            return
+        data = {"pod": container.pod, "container": container.name, "line": line}
+        _print(rendered_line(data, form))
+
+    wanted = Wanted(since_s, tail)
+    PodLogs(UsersCluster(job.namespace), job, wanted, say).print_all(follow=follow)

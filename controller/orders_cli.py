@@ -6,7 +6,8 @@ cancelled by its ledger, as every run.
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import typer
 
@@ -16,7 +17,7 @@ from neva.conditions import Phase
 from neva.errors import ConfigError
 from neva.ledger import Ledger, Manifest, layout
 from neva.ledger.control import Control, Order
-from neva.say import errors_as_exit_codes
+from neva.say import Format, FormatOption, errors_as_exit_codes, tell
 from neva.settings import settings
 from neva.store import Store, open_store
 from neva.targets import (
@@ -39,7 +40,9 @@ _MORE_PATIENCE_S = 5.0
 
 
 @suspend_app.command()
-def suspend(target: TargetArgument, namespace: NamespaceOption = None) -> None:
+def suspend(
+    target: TargetArgument, namespace: NamespaceOption = None, form: FormatOption = Format.TEXT
+) -> None:
     """Stop the workers of a run within seconds; finished rows are kept.
 
     On a cluster the job shows Suspended, and its GPUs are free: by an order in its ledger where OUT
@@ -49,13 +52,16 @@ def suspend(target: TargetArgument, namespace: NamespaceOption = None) -> None:
     with errors_as_exit_codes():
         found = parse_target(target, namespace)
         if isinstance(found, JobOnCluster):
-            _say(_set_suspend(found, True))
+            done = _set_suspend(found, True)
         else:
-            _order(found, Order.SUSPEND)
+            done = _order(found, Order.SUSPEND)
+        _tell(done, form)
 
 
 @resume_app.command()
-def resume(target: TargetArgument, namespace: NamespaceOption = None) -> None:
+def resume(
+    target: TargetArgument, namespace: NamespaceOption = None, form: FormatOption = Format.TEXT
+) -> None:
     """Lift a suspension: a cluster's job goes on by itself, a local one with `neva run`.
 
     Of vnj/NAME its spec.suspend is lifted; if that did not hold, the order in its ledger.
@@ -65,9 +71,10 @@ def resume(target: TargetArgument, namespace: NamespaceOption = None) -> None:
     with errors_as_exit_codes():
         found = parse_target(target, namespace)
         if isinstance(found, JobOnCluster):
-            _resume_job(found)
+            done = _resume_job(found)
         else:
-            _order(found, Order.RESUME)
+            done = _order(found, Order.RESUME)
+        _tell(done, form)
 
 
 @cancel_app.command()
@@ -78,6 +85,7 @@ def cancel(
         bool,
         typer.Option("--no-wait", help="Don't wait for rows that workers at work still write."),
     ] = False,
+    form: FormatOption = Format.TEXT,
 ) -> None:
     """End a run for good; finished rows go to partial.jsonl and errors.jsonl.
 
@@ -85,15 +93,50 @@ def cancel(
     finished.
     """
     with errors_as_exit_codes():
-        _order(output_of(target, namespace), Order.CANCEL, patience_s=0.0 if no_wait else None)
+        ledger, manifest, done = _give(output_of(target, namespace), Order.CANCEL)
+        _say(done.words)
+        data = done.data
+        if manifest is not None:
+            data |= _export(ledger, manifest, 0.0 if no_wait else None)
+        tell(data, form)
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What became of an order.
+
+    Attributes:
+        where: the run's output, or the job.
+        changed: False: it was so already.
+    """
+
+    order: Order
+    where: str
+    changed: bool
+    words: str
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """For `-o json|yaml`."""
+        return {
+            "order": self.order.value,
+            "target": self.where,
+            "changed": self.changed,
+            "message": self.words,
+        }
+
+
+def _tell(done: _Done, form: Format) -> None:
+    _say(done.words)
+    tell(done.data, form)
 
 
 def _say(words: str) -> None:
     typer.echo(words, err=True)
 
 
-def _set_suspend(job: JobOnCluster, suspend: bool) -> str:
-    """Set a job's spec.suspend; returns what to say."""
+def _set_suspend(job: JobOnCluster, suspend: bool) -> _Done:
+    """Set a job's spec.suspend."""
     import_kube()
     from controller.cluster.jobs import UsersCluster
 
@@ -102,30 +145,36 @@ def _set_suspend(job: JobOnCluster, suspend: bool) -> str:
     phase = (body.get("status") or {}).get("phase")
     if phase in (Phase.SUCCEEDED, Phase.FAILED):
         raise ConfigError(f"{job.words} is over ({phase}); nothing was changed")
+    order = Order.SUSPEND if suspend else Order.RESUME
     if bool(body["spec"].get("suspend")) == suspend:
-        return f"{job.words} is suspended already" if suspend else ""
+        state = "is suspended already" if suspend else "was not suspended"
+        return _Done(order, job.words, False, f"{job.words} {state}")
     cluster.set_suspend(body, suspend)
+    words = f"{job.words} may go on; an order in its ledger, if there is one, holds still"
     if suspend:
-        return f"{job.words} is suspended: its pods are going; `neva resume {job.words}` lifts that"
-    return f"{job.words} may go on; an order in its ledger, if there is one, holds still"
+        words = (
+            f"{job.words} is suspended: its pods are going; `neva resume {job.words}` lifts that"
+        )
+    return _Done(order, job.words, True, words)
 
 
-def _resume_job(job: JobOnCluster) -> None:
-    if words := _set_suspend(job, False):
-        _say(words)
-    else:
-        _order(output_uri(read_job(job)), Order.RESUME)
+def _resume_job(job: JobOnCluster) -> _Done:
+    done = _set_suspend(job, False)
+    return done if done.changed else _order(output_uri(read_job(job)), Order.RESUME)
 
 
-def _order(output: str, order: Order, patience_s: float | None = None) -> None:
+def _order(output: str, order: Order) -> _Done:
+    return _give(output, order)[2]
+
+
+def _give(output: str, order: Order) -> tuple[Ledger, Manifest | None, _Done]:
     store = open_store(output)
     ledger = Ledger(store)
     manifest = ledger.read_manifest()
     _require_open(store, manifest)
     given = Control(store).give(order)
-    _say(_words(order, given, store.base_uri))
-    if order is Order.CANCEL and manifest is not None:
-        _export(ledger, manifest, patience_s)
+    where = store.base_uri
+    return ledger, manifest, _Done(order, where, given, _words(order, given, where))
 
 
 def _require_open(store: Store, manifest: Manifest | None) -> None:
@@ -148,7 +197,8 @@ def _words(order: Order, given: bool, where: str) -> str:
     return f"{where} is {'cancelled' if given else 'cancelled already'}"
 
 
-def _export(ledger: Ledger, manifest: Manifest, patience_s: float | None) -> None:
+def _export(ledger: Ledger, manifest: Manifest, patience_s: float | None) -> dict[str, Any]:
+    """Make readable what is finished; returns what there is, for `-o json|yaml`."""
     if patience_s is None:
         patience_s = settings().drain_s + _MORE_PATIENCE_S
         _say(f"waiting at most {patience_s:.0f} s for rows that workers have finished")
@@ -157,5 +207,15 @@ def _export(ledger: Ledger, manifest: Manifest, patience_s: float | None) -> Non
         f"{partial.num_answered} of {partial.num_rows} rows are answered, {partial.num_failed} "
         "failed:"
     )
-    for name in (layout.PARTIAL, layout.ERRORS):
-        _say(f"  {ledger.store.uri_of(name)}")
+    files = {
+        "partial": ledger.store.uri_of(layout.PARTIAL),
+        "errors": ledger.store.uri_of(layout.ERRORS),
+    }
+    for uri in files.values():
+        _say(f"  {uri}")
+    rows = {
+        "total": partial.num_rows,
+        "done": partial.num_answered + partial.num_failed,
+        "failed": partial.num_failed,
+    }
+    return {"rows": rows, "failedByReason": partial.failed_by_reason, "files": files}

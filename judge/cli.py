@@ -18,7 +18,7 @@ import typer
 
 from judge.modes import Mode
 from neva.errors import ConfigError
-from neva.say import Format, FormatOption, errors_as_exit_codes, rendered
+from neva.say import Format, FormatOption, errors_as_exit_codes, rendered, tell
 from neva.targets import (
     JobOnCluster,
     NamespaceOption,
@@ -135,13 +135,17 @@ def report(
     target: TargetArgument,
     namespace: NamespaceOption = None,
     name: Annotated[str | None, typer.Option(help="Title; the job's name by default.")] = None,
+    form: FormatOption = Format.TEXT,
 ) -> None:
     """Write report.html for a run, judged or not."""
     from judge.report.render import write_report
     from neva.store import open_store
 
     with errors_as_exit_codes():
-        typer.echo(write_report(open_store(output_of(target, namespace)), name))
+        uri = write_report(open_store(output_of(target, namespace)), name)
+    if form is Format.TEXT:
+        typer.echo(uri)
+    tell({"report": uri}, form)
 
 
 def _job_at(target: str, namespace: str | None) -> VideoNevaJob:

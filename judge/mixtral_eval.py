@@ -28,12 +28,19 @@ from judge.cli import (
 from judge.client import Connection, Sampling
 from judge.inputs import InputFiles, NamedAnswers, read_inputs
 from judge.job import judge_inputs, name_of
-from judge.nemo_compat import answer_id, chunk, nemo_reviews, nemo_table, our_table
+from judge.nemo_compat import (
+    answer_id,
+    chunk,
+    nemo_means,
+    nemo_reviews,
+    nemo_table,
+    our_table,
+)
 from judge.plan import Comparison
 from judge.run import REVIEWS, JudgeSettings
 from judge.table import precision
 from neva.errors import ConfigError
-from neva.say import errors_as_exit_codes
+from neva.say import Format, FormatOption, errors_as_exit_codes, tell
 from neva.spec_judge import Judge
 from neva.store import Store, open_store
 
@@ -110,6 +117,7 @@ def mixtral_eval(
     compat: Annotated[
         Compat | None, typer.Option(help="Print the original's own arithmetic, too.")
     ] = None,
+    form: FormatOption = Format.TEXT,
 ) -> None:
     """Have a judge compare two models' answers, as NeMo's mixtral_eval.py; key from API_TOKEN."""
     del media_type
@@ -158,19 +166,25 @@ def mixtral_eval(
         _write_reviews(output, reviews, ids)
     records = [judged.record, *judged.record["others"]]
     for record in records:
-        if len(records) > 1:
-            typer.echo(f"{record['answers'][0]} {record['answers'][1]}")
-        typer.echo(our_table(record))
+        mine = [review for review in reviews if [*review["answers"]] == record["answers"]]
         if compat is Compat.NEMO:
-            typer.echo("as NeMo reckons: one order, failed reviews averaged in as -1")
-            typer.echo(nemo_table(r for r in reviews if [*r["answers"]] == record["answers"]))
+            record["nemo"] = nemo_means(mine)
+        if form is Format.TEXT:
+            if len(records) > 1:
+                typer.echo(f"{record['answers'][0]} {record['answers'][1]}")
+            typer.echo(our_table(record))
+            if compat is Compat.NEMO:
+                typer.echo("as NeMo reckons: one order, failed reviews averaged in as -1")
+                typer.echo(nemo_table(mine))
         if rules is None:
             typer.echo("judged by our own rubric: there is no rule.json here", err=True)
         for name, num in record["failed_by_reason"].items():
             typer.echo(f"without a verdict, in no mean: {name} {num}", err=True)
         for sentence in precision(record):
             typer.echo(sentence, err=True)
-    typer.echo(f"report: {store.uri_of('report.html')}", err=True)
+    report = store.uri_of("report.html")
+    typer.echo(f"report: {report}", err=True)
+    tell({**judged.record, "reviews": str(output), "report": report}, form)
     if not any(record["num_judged"] for record in records):
         typer.echo("error: not one verdict could be had", err=True)
         raise typer.Exit(EXIT_NO_VERDICT)

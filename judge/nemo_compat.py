@@ -39,17 +39,22 @@ def nemo_scores(reply: str | None) -> tuple[float, float]:
 
 def nemo_table(reviews: Iterable[Review]) -> str:
     """The table that the original prints for these reviews."""
+    means = nemo_means(reviews)
+    return _table((name, f"{first}", f"{second}") for name, (first, second) in means.items())
+
+
+def nemo_means(reviews: Iterable[Review]) -> dict[str, tuple[float, float]]:
+    """The numbers of that table, of 100."""
     groups: dict[str, list[tuple[float, float]]] = {}
     for review in reviews:
         if review["order"] == "as_given":
             scores = nemo_scores(review["content"])
             for name in ("all", PREFIX + review["category"]):
                 groups.setdefault(name, []).append(scores)
-    rows = []
-    for name in sorted(groups):
-        means = (_mean([pair[side] for pair in groups[name]]) for side in (0, 1))
-        rows.append((name, *(f"{round(mean * 10, 1)}" for mean in means)))
-    return _table(rows)
+    return {
+        name: (_of_100([pair[0] for pair in groups[name]]), _of_100([p[1] for p in groups[name]]))
+        for name in sorted(groups)
+    }
 
 
 def our_table(record: Mapping[str, Any]) -> str:
@@ -103,8 +108,9 @@ def chunk(items: Sequence[Any], num_chunks: int, index: int) -> Sequence[Any]:
     return items[index * size : (index + 1) * size]
 
 
-def _mean(scores: Sequence[float]) -> float:
-    return round(sum(scores) / len(scores), 3)
+def _of_100(scores: Sequence[float]) -> float:
+    mean = round(sum(scores) / len(scores), 3)
+    return round(mean * 10, 1)
 
 
 def _table(rows: Iterable[tuple[str, ...]]) -> str:

@@ -40,6 +40,21 @@ def rendered(data: Any, form: Format) -> str:
     return str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True)).rstrip()
 
 
+def rendered_line(data: Any, form: Format) -> str:
+    """Of several documents one: a line of JSON, or a document of a YAML stream."""
+    if form is Format.JSON:
+        import orjson
+
+        return orjson.dumps(data).decode()
+    return f"---\n{rendered(data, form)}"
+
+
+def tell(data: Any, form: Format) -> None:
+    """Print a command's one document where one was asked for; stdout then holds nothing else."""
+    if form is not Format.TEXT:
+        typer.echo(rendered(data, form))
+
+
 def is_debugging() -> bool:
     """Whether errors come with their traceback: `neva --debug`."""
     return os.environ.get(DEBUG_VARIABLE, "") not in ("", "0", "false")

@@ -37,10 +37,6 @@ class Container:
     pod: str
     name: str
 
-    @property
-    def prefix(self) -> str:
-        return f"[{self.pod}/{self.name}] "
-
     def path(self, wanted: Wanted, *, follow: bool) -> str:
         query: dict[str, Any] = {"container": self.name}
         if follow:
@@ -57,12 +53,16 @@ class PodLogs:
     """Prints the logs of one job.
 
     Args:
-        say: prints a line; called from several threads when logs are followed. BrokenPipeError
-            when nobody reads any more.
+        say: prints a container's line; called from several threads when logs are followed.
+            BrokenPipeError when nobody reads any more.
     """
 
     def __init__(
-        self, cluster: UsersCluster, job: JobOnCluster, wanted: Wanted, say: Callable[[str], None]
+        self,
+        cluster: UsersCluster,
+        job: JobOnCluster,
+        wanted: Wanted,
+        say: Callable[[Container, str], None],
     ) -> None:
         self._cluster = cluster
         self._job = job
@@ -149,7 +149,7 @@ class PodLogs:
                 for line in self._cluster.transport.stream(container.path(wanted, follow=follow)):
                     if self._problem is not None:
                         return
-                    self._say(container.prefix + line.decode(errors="replace").rstrip("\r"))
+                    self._say(container, line.decode(errors="replace").rstrip("\r"))
                 return
             except BrokenPipeError as error:
                 self._stop(error)

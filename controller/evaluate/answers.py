@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, TextIO
+from typing import Any
 
 import orjson
 
@@ -35,18 +35,15 @@ def write_answers(run: Store, file: str) -> int:
     return number
 
 
-def show_answers(run: Store, output_format: str, num_answers: int, out: TextIO) -> None:
-    """Print every answer with its prompt, as neva_evaluation.py does."""
-    for number, line in enumerate(_lines(run), 1):
-        record = orjson.loads(line)
-        out.write(shown(record, output_format, number, num_answers))
+def shown(record: dict[str, Any], output_format: str, number: int, num_prompts: int) -> str:
+    """One answer with its prompt, as neva_evaluation.py prints it.
 
-
-def shown(record: dict[str, Any], output_format: str, number: int, num_answers: int) -> str:
-    """One answer as text."""
+    Args:
+        number: its place among the prompts, from 1.
+    """
     answer = record[_ANSWER_KEYS[output_format]]
     return (
-        f"------------- PROMPT {number} of {num_answers} ------------\n"
+        f"------------- PROMPT {number} of {num_prompts} ------------\n"
         f"{_printable(record['full_text'])}\n\n"
         f"CLEAN RESPONSE: {_printable(answer)}\n"
         f"{_RULE}\n\n"

@@ -5,23 +5,25 @@ from __future__ import annotations
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import yaml
 
-from controller.evaluate.answers import show_answers, write_answers
+from controller.evaluate.answers import write_answers
+from controller.evaluate.as_they_come import AnswersAsTheyCome
 from controller.evaluate.config import DEFAULT_NAME, DEFAULT_PATH, ReadConfig, read_config
 from controller.evaluate.devices import count_gpus, runs_on_cpu
 from controller.evaluate.places import answers_file, named_tower, run_folder, stem_of
 from controller.evaluate.to_job import Asked, asked_by, job_name
 from controller.exits import EXIT_OK, EXIT_ROWS_FAILED
-from controller.local.cli import run_job
+from controller.local.cli import is_told, run_data, run_job
 from controller.summary import read_summary
 from neva.job_file import parse_job, with_absolute_paths
-from neva.say import errors_as_exit_codes
+from neva.ledger import Ledger
+from neva.say import Format, FormatOption, errors_as_exit_codes, tell
 from neva.spec import VideoNevaJob
-from neva.store import Store, open_store
+from neva.store import open_store
 
 evaluate_app = typer.Typer(add_completion=False)
 
@@ -40,6 +42,7 @@ def evaluate(
     overrides: Overrides = None,
     config_path: ConfigPath = DEFAULT_PATH,
     config_name: ConfigName = DEFAULT_NAME,
+    form: FormatOption = Format.TEXT,
 ) -> None:
     """Answer a prompt file, as NeMo's neva_evaluation.py by its command line.
 
@@ -47,14 +50,15 @@ def evaluate(
     inference.media_base_path=PATH; conf/neva_inference.yaml tells of every key
     what it means. trainer.accelerator=cpu is for machines without a GPU.
 
-    Answers go to output_file and, one by one, to stdout. Killed, the same
-    command goes on. Exit codes are those of `neva run`.
+    Answers go to output_file and, one by one as they come, to stdout, where
+    with -o json|yaml only the end is told. Killed, the same command goes on.
+    Exit codes are those of `neva run`.
     """
     with errors_as_exit_codes():
-        raise typer.Exit(_evaluate(read_config(config_path, config_name, overrides or [])))
+        raise typer.Exit(_evaluate(read_config(config_path, config_name, overrides or []), form))
 
 
-def _evaluate(config: ReadConfig) -> int:
+def _evaluate(config: ReadConfig, form: Format) -> int:
     asked = asked_by(config.data, str(config.file))
     for note in (*config.notes, *asked.notes):
         typer.echo(note, err=True)
@@ -66,13 +70,29 @@ def _evaluate(config: ReadConfig) -> int:
         path = Path(folder) / "job.yaml"
         data = job.model_dump(mode="json", by_alias=True, exclude_unset=True)
         path.write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
-        code = run_job(path)
-    run = open_store(job.spec.output.uri)
-    if code not in (EXIT_OK, EXIT_ROWS_FAILED) or read_summary(run) is None:
+        printer = AnswersAsTheyCome(job.spec.model.compat.output_format, _write)
+        code = run_job(path, printer.look if form is Format.TEXT else None)
+    ledger = Ledger(open_store(job.spec.output.uri))
+    is_merged = code in (EXIT_OK, EXIT_ROWS_FAILED) and read_summary(ledger.store) is not None
+    written: dict[str, Any] = {"outputFile": None, "answers": None}
+    if is_merged:
+        num_answers = write_answers(ledger.store, file)
+        written = {"outputFile": file, "answers": num_answers}
+        if form is Format.TEXT:
+            printer.finish(ledger)
+        output_format = job.spec.model.compat.output_format
+        typer.echo(f"{num_answers} answers: {file} ({output_format})", err=True)
+    else:
         typer.echo(f"{file} was not written{_way_out(code)}", err=True)
-        return code
-    _tell_answers(run, file, job)
+    if form is not Format.TEXT and is_told(code):
+        tell({**written, "run": run_data(job.spec.output.uri)}, form)
     return code
+
+
+def _write(text: str) -> None:
+    """At once: it is followed."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 def _with_run_folder(asked: Asked, file: str, on_cpu: bool, source: str) -> VideoNevaJob:
@@ -87,13 +107,6 @@ def _with_run_folder(asked: Asked, file: str, on_cpu: bool, source: str) -> Vide
         typer.echo(f"vision_encoder={tower}, as the checkpoint names it", err=True)
         asked.spec["model"]["visionEncoder"] = tower
     return job_with(run_folder(file, job_with(file).spec))
-
-
-def _tell_answers(run: Store, file: str, job: VideoNevaJob) -> None:
-    output_format = job.spec.model.compat.output_format
-    num_answers = write_answers(run, file)
-    show_answers(run, output_format, num_answers, sys.stdout)
-    typer.echo(f"{num_answers} answers: {file} ({output_format})", err=True)
 
 
 def _way_out(code: int) -> str:

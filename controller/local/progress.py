@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from types import TracebackType
 from typing import Self
@@ -31,6 +32,8 @@ class LiveProgress:
             TimeElapsedColumn(),
             console=console,
             disable=not console.is_terminal,
+            # Where stdout is no terminal, what is printed there is not for this one.
+            redirect_stdout=sys.stdout.isatty(),
         )
         self._task = self._bar.add_task("answering", total=None, rate="", failures="")
         self._num_done = 0

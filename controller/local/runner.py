@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -47,13 +47,18 @@ _MAX_ERRORS_SHOWN = 100
 _WATCH_INTERVAL_S = 1.0
 
 
+Watcher = Callable[[Ledger, Manifest], None]
+"""Is called again and again while rows are answered; may raise StoreUnavailable."""
+
+
 class Runner:
     """One local run of one job file."""
 
-    def __init__(self, job_file: Path, console: Console) -> None:
+    def __init__(self, job_file: Path, console: Console, watcher: Watcher | None = None) -> None:
         self._job_file = job_file
         self._job = load_job(job_file)
         self._console = console
+        self._watcher = watcher
         self._ledger = Ledger(open_store(self._job.spec.output.uri))
         self._stages = Stages()
         self._said_of_rival = 0
@@ -190,6 +195,8 @@ class Runner:
                 worker.keep(num_done)
                 try:
                     progress = reconciler.step()
+                    if self._watcher is not None:
+                        self._watcher(self._ledger, manifest)
                 except (redis.RedisError, OperationalError, StoreUnavailable) as error:
                     # The ledger has everything: look again.
                     live.say(f"trying again: {error}")

@@ -10,10 +10,10 @@ import typer
 from rich.console import Console
 
 from controller.exits import EXIT_OK
-from controller.local.cli import run_job
+from controller.local.cli import is_told, run_data, run_job
 from controller.retry.plan import begin, next_retry
 from neva.job_file import job_data, load_job
-from neva.say import Format, errors_as_exit_codes, rendered
+from neva.say import Format, FormatOption, errors_as_exit_codes, rendered, tell
 from neva.spec import VideoNevaJob
 from neva.targets import (
     JobOnCluster,
@@ -39,9 +39,7 @@ def retry(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the retry's job; change nothing.")
     ] = False,
-    form: Annotated[
-        Format, typer.Option("-o", "--output-format", help="How --dry-run prints the job.")
-    ] = Format.YAML,
+    form: FormatOption = Format.TEXT,
 ) -> None:
     """Ask the failed rows of a finished run again, alone: here, or of vnj/NAME by a job beside it.
 
@@ -56,9 +54,10 @@ def retry(
         found = next_retry(output, load_job(job_file) if job_file else settings_of)
         if found.num_failed == 0:
             console.print("no row failed; nothing is to be retried")
+            tell({"retry": None, "failedRows": 0}, form)
             raise typer.Exit(EXIT_OK)
         if dry_run:
-            typer.echo(rendered(job_data(found.job), form))
+            typer.echo(rendered(job_data(found.job), Format.YAML if form is Format.TEXT else form))
             raise typer.Exit(EXIT_OK)
         job = found.job if found.begun else begin(output, found)
         if isinstance(place, JobOnCluster):
@@ -68,12 +67,23 @@ def retry(
         f"retry {found.number} {what} {found.num_failed} failed rows: {job.spec.output.uri}",
         markup=False,
     )
+    data = {
+        "retry": found.number,
+        "goesOn": found.begun,
+        "failedRows": found.num_failed,
+        "job": job.metadata.name,
+        "output": job.spec.output.uri,
+    }
     if isinstance(place, JobOnCluster):
+        tell(data, form)
         raise typer.Exit(EXIT_OK)
     with tempfile.TemporaryDirectory(prefix="neva-retry-") as folder:
         path = Path(folder) / "job.yaml"
         path.write_text(rendered(job_data(job), Format.YAML), encoding="utf-8")
         code = run_job(path)
+    if form is not Format.TEXT and is_told(code):
+        with errors_as_exit_codes():
+            tell({**data, **run_data(job.spec.output.uri)}, form)
     raise typer.Exit(code)
 
 

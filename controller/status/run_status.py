@@ -8,6 +8,7 @@ from typing import Any
 
 from controller.status.facts import Facts
 from controller.summary import FAILED
+from neva.ledger import layout
 from neva.ledger.control import Order
 
 # Longer than a lease, a flush and several beats; a model that loads may take longer.
@@ -58,6 +59,19 @@ class RunStatus:
     @property
     def num_rows(self) -> int:
         return self.facts.manifest.num_rows if self.facts.manifest else 0
+
+    @property
+    def files(self) -> dict[str, str]:
+        """What there is to read of a run that is over: URIs by name."""
+        summary = self.facts.summary
+        if not self.phase.is_final or (summary is None and not self.facts.refused):
+            return {}
+        names = {"errors": layout.ERRORS} if self.facts.num_failed or self.facts.refused else {}
+        if self.phase is RunPhase.CANCELLED:
+            names = {"partial": layout.PARTIAL, **names}
+        elif summary is not None:
+            names = {"outputs": layout.OUTPUTS, **names, "report": layout.REPORT}
+        return {name: f"{self.facts.uri}{key}" for name, key in names.items()}
 
     @property
     def num_shards(self) -> int:
@@ -152,5 +166,6 @@ def as_dict(status: RunStatus) -> dict[str, Any]:
         "etaSeconds": None if status.eta_s is None else [round(end) for end in status.eta_s],
         "silentSeconds": None if status.silent_s is None else round(status.silent_s, 1),
         "judge": status.judge,
+        "files": status.files,
         "advice": status.advice or None,
     }

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from time import sleep
 from typing import Any
 
-import orjson
 import typer
 from rich.console import Console, Group
 from rich.live import Live
@@ -16,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from neva.errors import NevaError
-from neva.say import Format, rendered
+from neva.say import Format, rendered, rendered_line
 
 _LINE_INTERVAL_S = 10.0  # of -w where nobody watches a terminal
 _BAR_WIDTH = 48
@@ -93,16 +92,9 @@ def _watch_lines(look: Look, interval_s: float, form: Format) -> None:
     """Quiet: what changed, now and then; the end in full."""
     said, next_s = "", 0.0
     for seen in _looks(look, interval_s):
-        words = seen.headline if form is Format.TEXT else _one_document(seen, form)
+        words = seen.headline if form is Format.TEXT else rendered_line(dict(seen.data), form)
         if seen.is_final:
             typer.echo(seen.text(form) if form is Format.TEXT else words)
         elif words != said and time.monotonic() >= next_s:
             typer.echo(words)
             said, next_s = words, time.monotonic() + _LINE_INTERVAL_S
-
-
-def _one_document(seen: Shown, form: Format) -> str:
-    """One JSON line, or one YAML document."""
-    if form is Format.JSON:
-        return orjson.dumps(dict(seen.data)).decode()
-    return f"---\n{seen.text(form)}"

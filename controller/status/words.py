@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from controller.status.run_status import RunPhase, RunStatus
-from neva.ledger import layout
 from neva.rate import duration, time_left
 
 
@@ -40,20 +39,12 @@ def lines(status: RunStatus) -> Iterator[str]:
         yield f"  rate     {status.rows_per_s:.1f} rows/s, {time_left(status.eta_s)}"
     if status.judge is not None:
         yield f"  judge    {status.judge}"
-    if facts.summary is not None and status.phase.is_final:
-        yield from _results(status)
+    for name, uri in status.files.items():
+        yield f"  {name:<8} {uri}"
     if (said := sign_of_life(status)) is not None:
         yield f"  {said}"
     if status.advice:
         yield f"  {status.advice}"
-
-
-def _results(status: RunStatus) -> Iterator[str]:
-    base = status.facts.uri
-    yield f"  outputs  {base}{layout.OUTPUTS}"
-    if status.facts.num_failed:
-        yield f"  errors   {base}{layout.ERRORS}"
-    yield f"  report   {base}{layout.REPORT}"
 
 
 def _is_a_guess(status: RunStatus) -> bool:

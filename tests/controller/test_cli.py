@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from controller.cli import app, main
+from controller.cli import _COMMANDS, _OF_PODS, app, main
 from neva.ledger import Ledger
-from neva.say import DEBUG_VARIABLE
+from neva.say import DEBUG_VARIABLE, Format
 
 NEVA = Path(sys.executable).with_name("neva")
 
@@ -69,6 +69,14 @@ def test_every_command_has_help(command: str) -> None:
     done = CliRunner().invoke(app, [command, "--help"])
     assert done.exit_code == 0, done.output
     assert "Usage" in done.output
+
+
+@pytest.mark.parametrize("name", sorted(_COMMANDS.keys() - {"ui", "completion"} - set(_OF_PODS)))
+def test_every_command_for_people_tells_programs_too(name: str) -> None:
+    """But for one that shows a page until it is stopped, and one that prints a shell's script."""
+    [option] = [p for p in _COMMANDS[name]._load().params if "-o" in p.opts]
+    assert option.opts == ["-o", "--output-format"]
+    assert option.default is Format.TEXT
 
 
 def test_an_unknown_command_is_refused() -> None:

@@ -36,8 +36,12 @@ def folder(tmp_path: Path, clips: Path) -> Path:
     return tmp_path
 
 
-def neva(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command, run in a folder as a user would."""
+def neva(folder: Path, *arguments: str, together: bool = False) -> subprocess.CompletedProcess[str]:
+    """The command, run in a folder as a user would.
+
+    Args:
+        together: stdout holds both streams, as on a terminal.
+    """
     environment = {
         **os.environ,
         "CUDA_DEVICE_MAX_CONNECTIONS": "1",
@@ -48,10 +52,17 @@ def neva(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         "OMP_NUM_THREADS": "1",
         "API_TOKEN": "nvapi-x",
     }
+    stderr = subprocess.STDOUT if together else subprocess.PIPE
     done = subprocess.run(
-        [NEVA, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        [NEVA, *arguments],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+        check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 0, (done.stdout, done.stderr)
     return done
 
 
@@ -89,16 +100,27 @@ def test_the_guides_lines_answer_rightly_and_feed_its_judge(
 
     projector = {**PLACES, "model": "projector", "base": "base.nemo", "output": "projector.jsonl"}
     finetuned = {**PLACES, "model": DEMO_MODEL, "output": "finetuned.jsonl"}
-    first = neva(folder, "evaluate", *words(PROJECTOR_LINE, projector), "trainer.accelerator=cpu")
-    neva(folder, "evaluate", *words(FINETUNED_LINE, finetuned), "trainer.accelerator=cpu")
-    assert f"vision_encoder={folder}/tower, as the checkpoint names it" in first.stderr
-    assert "there is no conf/neva_inference.yaml here; taking " in first.stderr
-    assert f"run: {folder}/projector.run/" in first.stderr
+    first = neva(
+        folder,
+        *("evaluate", *words(PROJECTOR_LINE, projector), "trainer.accelerator=cpu"),
+        together=True,
+    ).stdout
+    second = neva(
+        folder,
+        *("evaluate", *words(FINETUNED_LINE, finetuned), "trainer.accelerator=cpu", "-o", "json"),
+    )
+    told = json.loads(second.stdout)
+    assert (told["outputFile"], told["answers"]) == ("finetuned.jsonl", NUM_QUESTIONS)
+    assert told["run"]["phase"] == "Succeeded"
+    assert f"vision_encoder={folder}/tower, as the checkpoint names it" in first
+    assert "there is no conf/neva_inference.yaml here; taking " in first
+    assert f"run: {folder}/projector.run/" in first
     answers = _records(folder / "projector.jsonl")
     assert {a["question_id"]: a["text"] for a in answers} == {
         number: truth[number] for number in range(NUM_QUESTIONS)
     }
-    shown = first.stdout.split("------------- PROMPT ")[1:]
+    assert first.index("CLEAN RESPONSE: ") < first.index("Succeeded: "), "not only at the end"
+    shown = first.split("------------- PROMPT ")[1:]
     assert [text.partition(" ---")[0] for text in shown] == [f"{n} of 6" for n in range(1, 7)]
     for text, answer in zip(shown, answers, strict=True):
         assert f"\n{answer['full_text']}\n\nCLEAN RESPONSE: {answer['text']}\n" in text

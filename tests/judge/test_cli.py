@@ -174,6 +174,8 @@ def test_a_report_needs_no_judge(run_folder: Path) -> None:
     result = invoke("report", str(run_folder / "out"))
     assert result.exit_code == 0, result.output
     assert result.output.strip().endswith("out/report.html")
+    told = json.loads(invoke("report", str(run_folder / "out"), "-o", "json").stdout)
+    assert told == {"report": result.output.strip()}
     page = (run_folder / "out/report.html").read_text()
     assert "moves right" in page
     assert "Scores" not in page

@@ -155,6 +155,15 @@ def test_failures_are_counted_and_only_nemos_arithmetic_averages_them(
     assert "without a verdict, in no mean: VerdictUnreadable 1" in result.stderr
 
 
+def test_programs_get_one_document(bench: Path, mixtral: Mixtral) -> None:
+    mixtral.unreadable = {59}
+    told = json.loads(guide(mixtral, "--compat", "nemo", "--one-order", "-o", "json").stdout)
+    assert told["categories"]["detail"]["scores"] == [90.0, 70.0]
+    assert told["nemo"]["llava_bench_detail"] == [83.3, 64.7]
+    assert told["failed_by_reason"] == {"VerdictUnreadable": 1}
+    assert told["reviews"] == "output.json" and told["report"].endswith("/output.judge/report.html")
+
+
 def test_one_missing_answer_shifts_nothing(bench: Path, mixtral: Mixtral) -> None:
     path = BENCH / "answers_gpt4.jsonl"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))

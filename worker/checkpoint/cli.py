@@ -13,7 +13,7 @@ import typer
 
 from neva.local_model import LocalModel
 from neva.model_files import fetch_model, find_model
-from neva.say import Format, FormatOption, errors_as_exit_codes, rendered
+from neva.say import Format, FormatOption, errors_as_exit_codes, rendered, tell
 from neva.settings import settings
 from neva.spec_model import Model
 from worker.checkpoint.inspection import as_dict, inspect_model
@@ -83,19 +83,23 @@ def convert(
         Weights, typer.Option(help="To NeMo: how weights are kept.")
     ] = Weights.TORCH_DIST,
     template: Annotated[str, typer.Option(help="To NeMo: data.conv_template.")] = "v1",
+    form: FormatOption = Format.TEXT,
 ) -> None:
     """Hugging Face LLaVA to NeMo 1, or back; the direction follows from SOURCE."""
     with errors_as_exit_codes(failed=2), _local(source, base_model, vision_encoder) as local:
         if local.is_nemo:
             convert_to_hf(local, target)
-            typer.echo(f"wrote {target}")
-            return
-        tower = vision_out or target.with_name(f"{target.stem}-vision")
-        paths = NemoPaths(target, tower, base_out)
-        convert_to_nemo(local.path, paths, weights.value, template)
-        for path in (paths.model, paths.base, paths.vision):
-            if path is not None:
-                typer.echo(f"wrote {path}")
+            written = {"model": target}
+        else:
+            tower = vision_out or target.with_name(f"{target.stem}-vision")
+            paths = NemoPaths(target, tower, base_out)
+            convert_to_nemo(local.path, paths, weights.value, template)
+            base = {} if paths.base is None else {"base": paths.base}
+            written = {"model": paths.model, **base, "vision": paths.vision}
+    if form is Format.TEXT:
+        for path in written.values():
+            typer.echo(f"wrote {path}")
+    tell({"wrote": {name: str(path) for name, path in written.items()}}, form)
 
 
 @contextmanager

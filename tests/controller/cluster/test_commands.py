@@ -109,6 +109,8 @@ def test_a_job_is_suspended_and_resumed_by_its_spec(user: User) -> None:
     assert "may go on" in user.neva("resume", "vnj/kitchen").output
     [job] = user.cluster.jobs(everywhere=False)
     assert job["spec"]["suspend"] is False
+    told = json.loads(user.neva("suspend", "vnj/kitchen", "-o", "json").stdout)
+    assert (told["order"], told["target"], told["changed"]) == ("suspend", "vnj/kitchen", True)
     user.tell("kitchen", phase="Succeeded")
     assert "is over (Succeeded)" in user.neva("suspend", "vnj/kitchen", code=2).output
 
@@ -128,8 +130,9 @@ def test_a_job_is_cancelled_in_its_ledger(user: User, s3_uri: str) -> None:
     run = MadeRun(open_store(s3_uri))
     run.commit(0)
     user.make("kitchen", s3_uri)
-    told = user.neva("cancel", "vnj/kitchen", "--no-wait").output
-    assert "is cancelled" in told and "3 of 10 rows are answered" in told
+    told = user.neva("cancel", "vnj/kitchen", "--no-wait", "-o", "json")
+    assert "is cancelled" in told.stderr and "3 of 10 rows are answered" in told.stderr
+    assert json.loads(told.stdout)["rows"] == {"total": 10, "done": 4, "failed": 1}
     assert Control(run.ledger.store).look().order is Order.CANCEL
 
 
@@ -151,8 +154,9 @@ def test_the_retry_of_a_job_is_a_job_beside_it_with_its_own_pods(user: User, s3_
     job = yaml.safe_load(user.neva("retry", "vnj/kitchen", "--dry-run").output)
     assert job["spec"]["retryOf"] == s3_uri
     assert len(user.cluster.jobs(everywhere=False)) == 1, "nothing was made"
-    told = user.neva("retry", "vnj/kitchen").output
-    assert "retry 1 asks 2 failed rows" in told
+    told = user.neva("retry", "vnj/kitchen", "-o", "json")
+    assert "retry 1 asks 2 failed rows" in told.stderr
+    assert json.loads(told.stdout)["output"] == f"{s3_uri}retries/1/"
     jobs = {body["metadata"]["name"]: body for body in user.cluster.jobs(everywhere=False)}
     made = jobs["made-retry-1"]["spec"]
     assert made["output"]["uri"] == f"{s3_uri}retries/1/"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from controller.cluster.logs import PodLogs, Wanted
+from controller.cluster.logs import Container, PodLogs, Wanted
 from controller.operator.names import LABEL_JOB
 from neva.targets import JobOnCluster
 from tests.controller.cluster.conftest import NAMESPACE, User
@@ -74,6 +75,13 @@ def test_all_containers_of_all_pods_are_printed_with_the_pods_names(user: User, 
         "[kitchen-workers-1-a/worker] two",
         "[kitchen-workers-1-a/worker] three",
     ]
+    told = user.neva("logs", "vnj/kitchen", "--tail", "1", "-o", "json").stdout.splitlines()
+    assert json.loads(told[0]) == {
+        "pod": "kitchen-prepare-1",
+        "container": "prepare",
+        "line": "72 rows",
+    }
+    user.neva("logs", "vnj/kitchen", "--tail", "2", "--since", "15m")
     asked = user.emulator.requests.all(lambda r: r.subresource == "log")[-1].query
     assert asked == {"container": "proxy", "sinceSeconds": "900", "tailLines": "2"}
     for name in ("kitchen-prepare-1", "kitchen-workers-1-a"):
@@ -85,24 +93,23 @@ def test_following_shows_new_lines_and_new_pods_until_the_job_ends(user: User, p
     said: list[str] = []
     pods.make("w-1", "worker")
     pods.write("w-1", "worker", "one")
-    thread = _in_thread(
-        lambda: PodLogs(user.cluster, JOB, Wanted(), said.append).print_all(follow=True)
-    )
-    eventually(lambda: said == ["[w-1/worker] one"], "the first line", 60)
+    logs = PodLogs(user.cluster, JOB, Wanted(), lambda c, line: said.append(f"{c.pod} {line}"))
+    thread = _in_thread(lambda: logs.print_all(follow=True))
+    eventually(lambda: said == ["w-1 one"], "the first line", 60)
     pods.write("w-1", "worker", "two")
-    eventually(lambda: "[w-1/worker] two" in said, "the second line", 60)
+    eventually(lambda: "w-1 two" in said, "the second line", 60)
     pods.make("w-2", "worker")  # no log yet
     pods.make("w-3", "worker")  # and never one
     time.sleep(0.1)
     pods.write("w-2", "worker", "three")
-    eventually(lambda: "[w-2/worker] three" in said, "the new pod's line", 60)
+    eventually(lambda: "w-2 three" in said, "the new pod's line", 60)
     for name in ("w-1", "w-2"):
         pods.end(name)
     assert thread.is_alive(), "the job goes on"
     user.tell("kitchen", phase="Succeeded")
     thread.join(60)
     assert not thread.is_alive()
-    assert sorted(said) == ["[w-1/worker] one", "[w-1/worker] two", "[w-2/worker] three"]
+    assert sorted(said) == ["w-1 one", "w-1 two", "w-2 three"]
     for name in ("w-1", "w-2", "w-3"):
         pods.delete(name)
 
@@ -111,10 +118,10 @@ def test_following_ends_when_nobody_reads_any_more(user: User, pods: Pods) -> No
     """`neva logs -f vnj/kitchen | head -1`, of a job that goes on."""
     said: list[str] = []
 
-    def say(line: str) -> None:
+    def say(container: Container, line: str) -> None:
         if said:
             raise BrokenPipeError
-        said.append(line)
+        said.append(f"{container.pod} {line}")
 
     pods.make("w-1", "worker")
     pods.make("w-2", "worker")  # says nothing, and goes on
@@ -130,7 +137,7 @@ def test_following_ends_when_nobody_reads_any_more(user: User, pods: Pods) -> No
     thread = _in_thread(follow)
     thread.join(60)
     assert not thread.is_alive(), "the pods run still"
-    assert (said, raised) == (["[w-1/worker] one"], [BrokenPipeError])
+    assert (said, raised) == (["w-1 one"], [BrokenPipeError])
     for name in ("w-1", "w-2"):
         pods.end(name)
         pods.delete(name)

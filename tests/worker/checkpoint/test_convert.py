@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 from neva.errors import ConfigError
 from neva.local_model import LocalModel
@@ -17,6 +19,7 @@ from tests.worker.checkpoint.conftest import LLAMA_3_ROPE, Origin
 from tests.worker.checkpoint.test_nemo_layouts import MAX_LOGIT_DIFFERENCE, difference
 from tests.worker.engine.models import make_llava
 from tests.worker.engine.ranks import RankPool
+from worker.checkpoint.cli import convert_app
 from worker.checkpoint.hf_llava_config import read_llava_shape
 from worker.checkpoint.hf_llava_layout import canonical_name
 from worker.checkpoint.nemo_output import WeightsFormat
@@ -67,6 +70,16 @@ def test_there_and_back_is_bit_exact(
     assert returned.tokenizer().vocab_size == LocalModel(source.directory).tokenizer().vocab_size
     if apart:
         assert paths.model.stat().st_size < 200_000  # the projector alone
+
+
+def test_the_command_tells_what_it_wrote(tmp_path: Path) -> None:
+    source = make_llava(tmp_path / "hf")
+    model, tower = tmp_path / "m.nemo", tmp_path / "m-vision"
+    done = CliRunner().invoke(convert_app, [str(source.directory), str(model), "-o", "json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout) == {"wrote": {"model": str(model), "vision": str(tower)}}
+    back = [str(model), str(tmp_path / "back"), "--vision-encoder", str(tower)]
+    assert CliRunner().invoke(convert_app, back).stdout == f"wrote {tmp_path / 'back'}\n"
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
