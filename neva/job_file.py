@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import hashlib
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -143,7 +144,7 @@ def with_absolute_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
         if not isinstance(value, str) or not value or ":" in value or Path(value).is_absolute():
             return value
         slash = "/" if value.endswith("/") else ""
-        return f"{(folder / value).resolve()}{slash}"
+        return f"{os.path.realpath(folder / value)}{slash}"
 
     spec = data.get("spec")
     if not isinstance(spec, dict):

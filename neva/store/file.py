@@ -35,9 +35,11 @@ from neva.store.base import (
 )
 from neva.store.local import (
     appearing_whole,
+    nearest_directory,
     open_temporary,
     remove_temporaries,
     sync,
+    sync_directories,
     written_temporary,
 )
 
@@ -115,7 +117,7 @@ class FileStore:
     @contextmanager
     def open_write(self, key: str) -> Iterator[Writer]:
         target = self._path(key)
-        known = _nearest_directory(target)
+        known = nearest_directory(target)
         with ExitStack() as stack:
             with self._mapped_errors(key, writing=True):
                 temporary, stream = _enter_beside(target, open_temporary, stack)
@@ -123,14 +125,14 @@ class FileStore:
             with self._mapped_errors(key, writing=True):
                 sync(stream)
                 temporary.replace(target)
-                _sync_directories(target.parent, known)
+                sync_directories(target.parent, known)
 
     def present(self, keys: Sequence[str]) -> list[bool]:
         wanted: dict[str, set[str]] = {}
         for key in keys:
             directory, _, name = _cut(key)
             wanted.setdefault(directory, set()).add(name)
-        real = {"": self._base.resolve()}
+        real = {"": _real(self._base)}
         for directory, names in wanted.items():
             most = _MAX_LISTED_PER_KEY * len(names)
             names &= self._plain_files(directory, real, most)
@@ -199,7 +201,7 @@ class FileStore:
         return path
 
     def _is_allowed(self, path: Path) -> bool:
-        return not self._confined or path.resolve().is_relative_to(self._base.resolve())
+        return not self._confined or _real(path).is_relative_to(_real(self._base))
 
     def _info(self, key: str, found: os.stat_result) -> ObjectInfo:
         digest = partial(self._content_digest, key)
@@ -214,13 +216,13 @@ class FileStore:
         with self._mapped_errors(key, writing=True):
             if if_absent and target.is_file():  # most losers need not write and sync first
                 raise AlreadyExists(f"{target} exists already")
-            known = _nearest_directory(target)
+            known = nearest_directory(target)
             with _beside(target, lambda folder: written_temporary(folder, source)) as temporary:
                 if if_absent:
                     _link_or_lose(temporary, target)
                 else:
                     temporary.replace(target)
-            _sync_directories(target.parent, known)
+            sync_directories(target.parent, known)
 
     def _walk(
         self,
@@ -231,7 +233,7 @@ class FileStore:
         ancestors: tuple[Path, ...],
     ) -> Iterator[tuple[str, os.stat_result]]:
         """(key, what the system says) of the files below, sorted; holds one directory a level."""
-        real = directory.resolve()
+        real = _real(directory)
         if real in ancestors or not self._is_allowed(directory):
             return  # a link back to where we came from, or out of the base
         for name, is_directory in self._entries(directory):
@@ -306,6 +308,11 @@ def _cut(key: str) -> tuple[str, str, str]:
     return key.rpartition("/")
 
 
+def _real(path: Path) -> Path:
+    """Where a path leads. (Path.resolve raises for links in a circle: they lead nowhere.)"""
+    return Path(os.path.realpath(path))
+
+
 def _real_directory(key: str, real: dict[str, Path]) -> Path:
     """Where a directory really is; of many, each one above them is looked at once.
 
@@ -315,7 +322,7 @@ def _real_directory(key: str, real: dict[str, Path]) -> Path:
     if key not in real:
         above, _, name = _cut(key)
         path = _real_directory(above, real) / name
-        real[key] = path.resolve() if path.is_symlink() else path
+        real[key] = _real(path) if path.is_symlink() else path
     return real[key]
 
 
@@ -374,28 +381,3 @@ def _link_or_lose(temporary: Path, target: Path) -> None:
             "exactly once there: choose another output directory",
             reason=Reason.UNSUPPORTED_STORE,
         ) from error
-
-
-def _nearest_directory(path: Path) -> Path:
-    """The deepest directory above `path` that is there already."""
-    return next((parent for parent in path.parents if parent.is_dir()), path.parent)
-
-
-def _sync_directories(directory: Path, known: Path) -> None:
-    """Make a new name survive a power cut too, and the new directories up to a known one."""
-    for made in (directory, *directory.parents):
-        _sync_directory(made)
-        if made == known:
-            return
-
-
-def _sync_directory(directory: Path) -> None:
-    """Where the file system can."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.EBADF):
-            raise
-    finally:
-        os.close(descriptor)

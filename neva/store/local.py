@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -59,6 +60,31 @@ def sync(stream: BinaryIO) -> None:
     """Make what was written survive a power cut."""
     stream.flush()
     os.fsync(stream.fileno())
+
+
+def nearest_directory(path: Path) -> Path:
+    """The deepest directory above `path` that is there already."""
+    return next((parent for parent in path.parents if parent.is_dir()), path.parent)
+
+
+def sync_directories(directory: Path, known: Path) -> None:
+    """Make a new name survive a power cut too, and the new directories up to a known one."""
+    for made in (directory, *directory.parents):
+        _sync_directory(made)
+        if made == known:
+            return
+
+
+def _sync_directory(directory: Path) -> None:
+    """Where the file system can."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.EBADF):
+            raise
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -93,11 +93,17 @@ def test_bad_media_names_are_rejected_beside_missing_ones(start: Start, tmp_path
     outside = tmp_path / "outside.mp4"
     outside.touch()
     (start.folder / "videos" / "link.mp4").symlink_to(outside)
-    names = ["a.mp4", "lost.mp4", "link.mp4"]
+    (start.folder / "videos" / "round").symlink_to("round")
+    names = ["a.mp4", "lost.mp4", "link.mp4", "round", "round/a.mp4"]
     start.write([{"video": v, "text": "?", "question_id": n} for n, v in enumerate(names)])
     start(job(start.folder, failure={"failOnError": False}))
     reasons = [(error["question_id"], error["reason"]) for error in start.rejected]
-    assert reasons == [(1, "MediaNotFound"), (2, "StoreDenied")]
+    assert reasons == [
+        (1, "MediaNotFound"),
+        (2, "StoreDenied"),
+        (3, "MediaNotFound"),
+        (4, "MediaNotFound"),
+    ]
 
 
 def test_bad_rows_of_an_array_on_one_line_are_told_apart(start: Start) -> None:

@@ -187,6 +187,21 @@ def test_a_confined_store_does_not_follow_links_out_of_it(tmp_path: Path) -> Non
             store.local_path(key)
 
 
+def test_links_in_a_circle_lead_nowhere_in_a_confined_store_too(tmp_path: Path) -> None:
+    (tmp_path / "round").symlink_to("and")
+    (tmp_path / "and").symlink_to("round")
+    (tmp_path / "inside.mp4").touch()
+    store = open_store(str(tmp_path), confined=True)
+    keys = ["round", "round/a.mp4", "and/deep/a.mp4", "inside.mp4"]
+    assert store.present(keys) == [False, False, False, True]
+    for key in keys[:3]:
+        assert store.head(key) is None
+        with pytest.raises(NotFound):
+            store.get(key)
+    assert [info.key for info in store.list()] == ["inside.mp4"]
+    assert list(open_store(str(tmp_path / "round"), confined=True).list()) == []
+
+
 def test_what_is_no_key_is_not_listed(tmp_path: Path) -> None:
     (tmp_path / "new\nline").touch()
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff")).touch()
