@@ -135,7 +135,7 @@ def test_a_name_that_could_not_be_synced_is_recognised_the_next_time(
     ledger = Ledger(FileStore(tmp_path))
     rows = [FinishedRow(0, "1", {"response": "x"}, None)]
     with monkeypatch.context() as patched:
-        patched.setattr("neva.store.file._sync_directory", fails_with(errno.EIO))
+        patched.setattr("neva.store.local._sync_directory", fails_with(errno.EIO))
         with pytest.raises(StoreUnavailable):
             ledger.write_part(0, 1, 1, rows)
     ref = ledger.write_part(0, 1, 1, rows)
