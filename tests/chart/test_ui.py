@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 from helm_python import HelmError
 from typer.main import get_command
 
 from controller.ui.cli import ui_app
-from tests.chart.rendering import Manifest, notes, of_kind, only, render
+from tests.chart.rendering import REPOSITORY, Manifest, notes, of_kind, only, render
 
 _NAME = "neva-neva-batch-ui"
 _KNOWN = [
@@ -111,7 +112,7 @@ def test_other_pods_reach_it_only_when_they_are_named() -> None:
     closed = only(render(values), "NetworkPolicy", "-ui")["spec"]
     assert "Ingress" in closed["policyTypes"]
     assert "ingress" not in closed
-    source = [{"podSelector": {"matchLabels": {"app": "nginx"}}}]
+    source = [{"podSelector": {"matchLabels": {"app": "gateway"}}}]
     values["networkPolicy"]["uiFrom"] = source
     opened = only(render(values), "NetworkPolicy", "-ui")["spec"]["ingress"]
     assert opened == [{"ports": [{"protocol": "TCP", "port": 8321}], "from": source}]
@@ -125,6 +126,22 @@ def test_an_ingress_that_the_network_policy_would_cut_off_is_refused() -> None:
     source = [{"podSelector": {"matchLabels": {"app": "gateway"}}}]
     assert render({"ui": ui, "networkPolicy": {"enabled": True, "uiFrom": source}})
     assert render({"ui": {**ui, "enabled": False}, "networkPolicy": {"enabled": True}})
+
+
+def test_the_guide_leads_from_the_gateway_through_the_login_to_the_page() -> None:
+    page = (REPOSITORY / "docs" / "how-to" / "live-view.md").read_text(encoding="utf-8")
+    blocks = [yaml.safe_load(text.partition("```")[0]) for text in page.split("```yaml\n")[1:]]
+    values, proxy, route = blocks
+    manifests = render(values, name="neva-batch")
+    service = only(manifests, "Service", "-ui")
+    assert proxy["extraArgs"]["upstream"] == f"http://{service['metadata']['name']}"
+    assert service["spec"]["ports"][0]["port"] == 80
+    (rule,) = route["spec"]["rules"]
+    assert rule["backendRefs"] == [{"name": proxy["config"]["existingSecret"], "port": 80}]
+    assert values["ui"]["allowedHosts"] == route["spec"]["hostnames"]
+    (way_in,) = only(manifests, "NetworkPolicy", "-ui")["spec"]["ingress"]
+    assert way_in["from"] == values["networkPolicy"]["uiFrom"]
+    assert not of_kind(manifests, "Ingress")
 
 
 def test_nothing_of_it_is_open_to_the_outside_by_itself() -> None:

@@ -113,7 +113,7 @@ VALUE_SETS: Final[dict[str, dict[str, Any]]] = {
             "namespaces": ["team-a"],
             "ingress": {
                 "enabled": True,
-                "className": "nginx",
+                "className": "public",
                 "host": "neva.example.com",
                 "tlsSecret": "neva-example-com",
                 "annotations": {"example.com/auth": "https://login.example.com/"},
