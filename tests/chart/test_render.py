@@ -12,6 +12,7 @@ import yaml
 
 from tests.chart.rendering import (
     CHART_FOLDER,
+    REPOSITORY,
     Manifest,
     identity,
     notes,
@@ -269,6 +270,18 @@ def test_a_collector_of_traces_is_within_reach(
     more = _egress_ports({**values, role: {"extraEnv": [{"name": name, "value": url}]}})
     assert more[: len(before)] == before
     assert more[len(before) :] == ([] if port is None else [[port]])
+
+
+def test_the_guides_values_for_traces_reach_the_pods_and_open_the_way() -> None:
+    page = (REPOSITORY / "docs" / "how-to" / "observing.md").read_text(encoding="utf-8")
+    values = yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0])
+    values["networkPolicy"] = {"enabled": True}
+    assert [4318] in _egress_ports(values)
+    config = yaml.safe_load(
+        only(render(values), "ConfigMap", "-controller")["data"]["operator.yaml"]
+    )
+    for role in ("worker", "finish"):
+        assert {"name": "NEVA_TRACING", "value": "true"} in config[f"{role}Defaults"]["env"]
 
 
 def _egress_ports(values: dict[str, Any]) -> list[list[int]]:

@@ -5,6 +5,8 @@ The files and what must become of each are in `tests/worker/media/footage.py`.
 
 from __future__ import annotations
 
+import json
+import subprocess
 import tarfile
 import time
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from neva.frames import frame_indices
+from tests.chart.rendering import REPOSITORY
 from tests.e2e.test_kills import pixel_folders, wait_until
 from tests.support.jobs import JobFolder
 from tests.support.processes import Process, descendants, is_running
@@ -49,6 +52,16 @@ def gone(processes: list[Process]) -> bool:
     return not any(is_running(process.pid) for process in processes)
 
 
+def told_to_read(log: Path) -> list[str]:
+    """What the guide's command finds in a worker's log."""
+    page = (REPOSITORY / "docs" / "how-to" / "observing.md").read_text(encoding="utf-8")
+    logs, found, filters = page.partition("## Logs")[2].partition("```sh\nkubectl logs ")
+    assert found, logs
+    filters = filters.partition("\n```")[0].partition(" | ")[2]
+    command = ["bash", "-c", f"cat '{log}' | {filters}"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+
+
 def test_a_thousand_rows_about_videos_of_every_kind(tmp_path: Path) -> None:
     kinds = {kind.name: kind for kind in (*GOOD_VIDEOS, *BAD_VIDEOS)}
     job = JobFolder(
@@ -79,6 +92,12 @@ def test_a_thousand_rows_about_videos_of_every_kind(tmp_path: Path) -> None:
     assert len(job.lines("errors.jsonl")) == sum(
         kinds[names[number % len(names)]].reason is not None for number in range(NUM_ROWS)
     )
+    (log,) = job.folder.glob("cache/runs/*/worker.log")
+    found = [json.loads(line) for line in told_to_read(log)]
+    assert {line["row"] for line in found} == {
+        str(error["question_id"]) for error in job.lines("errors.jsonl")
+    }
+    assert all(line.keys() >= {"job", "run", "shard", "attempt", "reason"} for line in found)
     # A bad file costs no attempt of its shard.
     assert {row["attempt"] for row in job.lines("outputs.jsonl")} == {1}
     assert "Where the time went: engine" in printed

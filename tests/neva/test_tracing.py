@@ -4,63 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from neva import tracing
 from neva.errors import ConfigError
 from neva.settings import settings
 from neva.tracing import _provider, begin, check_tracing, flush, span
-
-
-@dataclass
-class Collector:
-    """An OTLP/HTTP receiver on this machine."""
-
-    url: str
-    paths: list[str] = field(default_factory=list)
-    services: set[str] = field(default_factory=set)
-    spans: dict[str, Span] = field(default_factory=dict)
-
-    def take(self, body: bytes) -> None:
-        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-            attributes = {a.key: a.value.string_value for a in resource.resource.attributes}
-            self.services.add(attributes["service.name"])
-            for scope in resource.scope_spans:
-                self.spans.update({one.name: one for one in scope.spans})
-
-    def attributes(self, name: str) -> dict[str, str | int]:
-        found = {a.key: a.value for a in self.spans[name].attributes}
-        return {k: v.string_value or v.int_value for k, v in found.items()}
+from tests.support.collector import Collector, attributes, collecting
 
 
 @pytest.fixture
 def collector() -> Iterator[Collector]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            found.paths.append(self.path)
-            found.take(self.rfile.read(int(self.headers["Content-Length"])))
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    found = Collector(f"http://127.0.0.1:{server.server_address[1]}")
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield found
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with collecting() as found:
+        yield found
 
 
 @pytest.fixture(autouse=True)
@@ -119,10 +77,11 @@ def test_spans_reach_the_collector_with_their_parents_and_attributes(
     provider.shutdown()
     assert set(collector.paths) == {"/v1/traces"}
     assert collector.services == {"neva-batch"}
-    shard = collector.spans["shard"]
+    (shard,) = collector.named("shard")
     for name in ("engine request", "commit"):
-        assert collector.spans[name].parent_span_id == shard.span_id
-        assert collector.spans[name].trace_id == shard.trace_id
-    assert collector.attributes("shard") == {"neva.shard": 3, "neva.attempt": 1}
-    assert collector.attributes("engine request") == {"neva.row": "17"}
+        (child,) = collector.named(name)
+        assert child.parent_span_id == shard.span_id
+        assert child.trace_id == shard.trace_id
+    assert attributes(shard) == {"neva.shard": 3, "neva.attempt": 1}
+    assert attributes(collector.named("engine request")[0]) == {"neva.row": "17"}
     assert [event.name for event in shard.events] == ["exception"]
