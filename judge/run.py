@@ -28,6 +28,8 @@ from judge.replies import ReplyLog
 from judge.reviews import QuestionResult, collect, review_records
 from judge.scores import Scores, summarize
 from neva.ledger import layout
+from neva.metrics import of_pods
+from neva.metrics.counting import count
 from neva.store.base import Store
 
 REVIEWS = "judge/reviews.jsonl"
@@ -112,6 +114,7 @@ def run_judge(
     scores: list[Scores] = []
     for comparison, plan in zip(comparisons, plans, strict=True):
         results = collect(comparison, plan, replies)
+        _count_failures(results)
         scores.append(summarize(results, comparison.mode))
         records.append(_record(comparison, settings, results, scores[-1], problems))
         lines.extend(orjson.dumps(line) + b"\n" for line in review_records(comparison, results))
@@ -119,6 +122,16 @@ def run_judge(
     store.put(REVIEWS, b"".join(lines))
     store.put(layout.SCORES, orjson.dumps(record, option=orjson.OPT_INDENT_2) + b"\n")
     return Judged(scores[0], record)
+
+
+def _count_failures(results: Iterable[QuestionResult]) -> None:
+    """Those that were no request's: nothing could be asked, or the reply held no verdict."""
+    for result in results:
+        if result.obstacle is not None:
+            count(of_pods.JUDGE_FAILED, result.obstacle.reason)
+        for review in result.reviews:
+            if review.reply is not None and review.failure is not None:
+                count(of_pods.JUDGE_FAILED, review.failure.reason)
 
 
 class _Held:

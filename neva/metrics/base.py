@@ -38,7 +38,7 @@ class Metric:
         name: as it is exported; a counter's ends in `_total`.
         unit: of a value, for people.
         labels: by name, with their values where these are few and known; else ANY. Of the label
-            `reason` these are the ones that are there from the start; rarer ones may come.
+            `reason` rarer ones may come; a counter has the known ones from the start.
         by: who exports it.
     """
 

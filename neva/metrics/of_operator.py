@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from typing import Final
 
-from neva.conditions import ConditionType, Phase
+from neva import reason_help
+from neva.condition_help import CONDITION_HELP, FOLDERS
+from neva.conditions import ConditionReason, ConditionType, FolderCondition, Phase
+from neva.metrics import of_workers
 from neva.metrics.base import ANY, Exporter, counter, gauge
+from neva.reasons import Reason
 
 _OPERATOR: Final = frozenset({Exporter.OPERATOR})
+_STATUS: Final = ("True", "False", "Unknown")
+# A pod that was killed has the kubelet's word instead.
+_LAST_WORDS: Final = (
+    *reason_help.RUNS,
+    Reason.ENGINE_CRASHED,
+    Reason.OUT_OF_MEMORY,
+    Reason.JUDGE_UNAVAILABLE,
+    Reason.JUDGE_DENIED,
+)
+_OF_JOBS: Final = tuple(why for why in CONDITION_HELP if why not in FOLDERS)
 
 OPERATOR_LEADING: Final = gauge("neva_operator_leading", "1 or 0", "This one acts.", _OPERATOR)
 OPERATOR_JOBS: Final = gauge(
@@ -34,7 +48,7 @@ OPERATOR_PODS_FAILED: Final = gauge(
     "pods",
     "Pods that are still there and ended with these last words.",
     _OPERATOR,
-    {"role": ("prepare", "worker", "finish"), "reason": ANY},
+    {"role": ("prepare", "worker", "finish"), "reason": _LAST_WORDS},
 )
 
 # Of jobs that are not over, or ended within the last hour.
@@ -75,14 +89,20 @@ JOB_CONDITION: Final = gauge(
     "1",
     f"What a job's conditions ({', '.join(ConditionType)}) say.",
     _OPERATOR,
-    {**_JOB, "type": ANY, "status": ANY, "reason": ANY},
+    {
+        **_JOB,
+        "type": tuple(ConditionType),
+        "status": _STATUS,
+        # The last words of a pod stand there, too; some are the same as a condition's own.
+        "reason": tuple(dict.fromkeys((*_OF_JOBS, *_LAST_WORDS))),
+    },
 )
 JOB_TROUBLE: Final = gauge(
     "neva_job_trouble",
     "1",
     "What made a worker leave a shard within the last minute.",
     _OPERATOR,
-    {**_JOB, "reason": ANY},
+    {**_JOB, "reason": of_workers.SHARDS_LEFT.labels["reason"]},
 )
 
 _FOLDER: Final = {"folder": ANY}
@@ -123,5 +143,10 @@ FOLDER_CONDITION: Final = gauge(
     "1",
     "What a folder's conditions say.",
     _OPERATOR,
-    {**_FOLDER, "type": ANY, "status": ANY, "reason": ANY},
+    {
+        **_FOLDER,
+        "type": tuple(FolderCondition),
+        "status": _STATUS,
+        "reason": (ConditionReason.INVALID_SPEC, *FOLDERS),
+    },
 )

@@ -94,6 +94,8 @@ JUDGE_FAILED: Final = counter(
             Reason.JUDGE_REFUSED,
             Reason.JUDGE_BUDGET_SPENT,
             Reason.VERDICT_UNREADABLE,
+            Reason.ANSWER_MISSING,
+            Reason.CONTEXT_MISSING,
         )
     },
 )

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from controller.exits import EXIT_OK
+from controller.exits import EXIT_OK, EXIT_ROWS_FAILED
 from controller.pods import finish_job, prepare_job
 from neva.errors import ConfigError
 from neva.job_file import load_job
 from neva.ledger import Ledger
 from neva.ledger.control import Control, Order
+from neva.pod import read_last_words
 from neva.reasons import Reason
+from neva.settings import settings
 from neva.store import open_store
 from tests.controller.work import Work
 
@@ -56,3 +58,24 @@ def test_a_finished_run_stays_finished_though_somebody_cancelled_it_too_late(wor
     work.run(job, lambda row: "yes")
     Control(open_store(work.out)).give(Order.CANCEL)
     assert finish_job(job) == EXIT_OK
+
+
+def test_too_many_failed_rows_are_the_finish_pods_last_words(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = work.folder / "last-words"
+    monkeypatch.setenv("NEVA_TERMINATION_LOG", str(words))
+    settings.cache_clear()
+    job = work.write_job({"failOnError": 0.5})
+    assert prepare_job(job) == EXIT_OK
+    ledger = Ledger(open_store(work.out))
+    manifest = ledger.read_manifest()
+    assert manifest is not None
+    work.answer(ledger, manifest, lambda row: None)
+    try:
+        assert finish_job(job) == EXIT_ROWS_FAILED
+    finally:
+        settings.cache_clear()
+    reason, message = read_last_words(words.read_text())
+    assert reason is Reason.TOO_MANY_FAILED_ROWS
+    assert "MediaUnreadable" in message

@@ -62,7 +62,7 @@ def catalog_problem(selector: Selector) -> str | None:
     for name, op, value in selector.matchers:
         known = metric.labels.get(name)
         if known and name == "reason":
-            known = tuple(Reason)  # more of them may come than there are from the start
+            known = (*known, *Reason)  # more of them may come
         if known and op.endswith(".Equal") and value not in known:
             return f"{selector.metric}: {name} is never {value!r}"
     return None

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping
 
 from neva import condition_help, reason_help
 from neva.metrics import of_operator, of_pods, of_workers
-from neva.metrics.base import EVERYWHERE, Metric
+from neva.metrics.base import EVERYWHERE, Kind, Metric
 from neva.reason_help import Help
+
+NOTHING = "Nothing."
 
 
 def metrics_page() -> str:
@@ -49,9 +51,16 @@ def _metrics(title: str, module: object) -> Iterator[str]:
 
 def _labels(metric: Metric) -> str:
     return "; ".join(
-        f"`{name}`: {', '.join(f'`{value}`' for value in values)}" if values else f"`{name}`"
+        f"`{name}`: {_values(metric, name)}" if values else f"`{name}`"
         for name, values in metric.labels.items()
     )
+
+
+def _values(metric: Metric, label: str) -> str:
+    """The known ones; of a counter they are there from the start, and are all told."""
+    if label == "reason" and metric.kind is Kind.GAUGE:
+        return "[of these](reasons.md)"
+    return ", ".join(f"`{value}`" for value in metric.labels[label])
 
 
 def reasons_page() -> str:
@@ -111,5 +120,5 @@ def _reasons(
 ) -> Iterator[str]:
     yield from ("| reason | meaning | what to do |", "|---|---|---|")
     for reason, words in sorted(helps.items()):
-        yield f"| `{reason}` | {words.meaning} | {words.remedy} |"
+        yield f"| `{reason}` | {words.meaning} | {words.remedy or NOTHING} |"
     yield ""

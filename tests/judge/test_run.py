@@ -15,6 +15,8 @@ from judge.jsonl import Problem
 from judge.run import REVIEWS, Judged, run_judge
 from neva.errors import ConfigError
 from neva.ledger import layout
+from neva.metrics import of_pods
+from neva.metrics.counting import own_sums
 from neva.reasons import Reason
 from tests.fakes.judge import FakeJudge
 from tests.fakes.memory_store import MemoryStore
@@ -179,6 +181,22 @@ def test_a_missing_answer_is_a_failure_of_its_question_alone() -> None:
         None,
         Reason.ANSWER_MISSING,
     )
+
+
+def counted(reason: Reason) -> float:
+    return own_sums().get((of_pods.JUDGE_FAILED.name, (reason,)), 0.0)
+
+
+def test_what_could_not_be_asked_or_read_is_counted_too() -> None:
+    reasons = (Reason.ANSWER_MISSING, Reason.CONTEXT_MISSING, Reason.VERDICT_UNREADABLE)
+    before = [counted(reason) for reason in reasons]
+    compared = comparison(
+        ["conv"] * 3,
+        second={"0": "A2-0", "1": "A2-1"},
+        contexts=Contexts(by_media={"0.mp4": "caption", "2.mp4": "caption"}),
+    )
+    run(FakeJudge(lambda content: "no idea"), MemoryStore(), compared=compared)
+    assert [counted(r) - n for r, n in zip(reasons, before, strict=True)] == [1, 1, 2]
 
 
 def test_ambiguous_answers_and_missing_captions_are_named() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
 from enum import StrEnum
 from functools import cache
 
@@ -18,6 +20,7 @@ from neva.metrics.export import metrics_text
 from neva.reason_help import REASON_HELP
 from neva.reasons import Reason
 from tests.chart.rendering import REPOSITORY
+from tests.docs.observing import NOTHING
 
 ALL = [*Reason, *ConditionReason]
 # Where a reason of each group is counted.
@@ -41,10 +44,14 @@ def test_every_reason_is_explained_once() -> None:
         assert "|" not in words.meaning + words.remedy, "it goes into a table"
 
 
-@pytest.mark.parametrize("reason", ALL)
-def test_every_reason_is_documented(reason: StrEnum) -> None:
+def test_every_reason_is_in_a_table_of_the_reference_with_meaning_and_way_out() -> None:
     text = (REPOSITORY / "docs" / "reference" / "reasons.md").read_text(encoding="utf-8")
-    assert f"| `{reason}` |" in text
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \|$", text, re.MULTILINE)
+    told = sorted((name, meaning, remedy) for name, meaning, remedy in rows)
+    helps = [*REASON_HELP.items(), *CONDITION_HELP.items()]
+    assert told == sorted(
+        (str(reason), words.meaning, words.remedy or NOTHING) for reason, words in helps
+    )
 
 
 @pytest.mark.parametrize(("group", "metric", "before"), COUNTED)
@@ -78,14 +85,55 @@ def test_a_page_begins_with_few_series(exporter: Exporter) -> None:
 
 
 @pytest.mark.parametrize("reason", ALL)
-def test_every_reason_is_what_some_test_expects(reason: StrEnum) -> None:
-    constant = rf"\b{type(reason).__name__}\.{reason.name}\b"
-    assert re.search(rf"{constant}|\b{reason}\b", _tests()), "no test mentions it"
+def test_every_reason_is_a_known_value_of_a_metric(reason: StrEnum) -> None:
+    conditions = (of_operator.JOB_CONDITION, of_operator.FOLDER_CONDITION)
+    looked_at = METRICS if isinstance(reason, Reason) else conditions
+    assert [m.name for m in looked_at if reason in m.labels.get("reason", ())]
+
+
+@pytest.mark.parametrize("reason", ALL)
+def test_every_reason_is_provoked_and_asserted_by_a_test(reason: StrEnum) -> None:
+    assert (type(reason).__name__, reason.name) in _asserted(), "no test asserts that constant"
+
+
+def test_a_mention_is_no_assertion() -> None:
+    source = """
+from neva.conditions import ConditionReason as Why
+from neva.reasons import Reason
+# Reason.DRAINED
+NAMED = Reason.CANCELLED
+def test_it():
+    '''Reason.SUSPENDED'''
+    do(Reason.INVALID_JSON)
+    assert found == [Why.JUDGED], "not Reason.STORE_DENIED"
+"""
+    assert set(_asserted_in(ast.parse(source))) == {("ConditionReason", "JUDGED")}
 
 
 @cache
-def _tests() -> str:
-    """All tests but the ones of the whole list."""
+def _asserted() -> frozenset[tuple[str, str]]:
+    """(enumeration, constant) of all tests but the ones of the whole list."""
     general = {"test_reasons.py", "test_job_metrics.py"}
-    paths = (REPOSITORY / "tests").rglob("*.py")
-    return "\n".join(p.read_text(encoding="utf-8") for p in paths if p.name not in general)
+    paths = [p for p in (REPOSITORY / "tests").rglob("test_*.py") if p.name not in general]
+    trees = (ast.parse(path.read_text(encoding="utf-8")) for path in paths)
+    return frozenset(found for tree in trees for found in _asserted_in(tree))
+
+
+def _asserted_in(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """Constants in what is asserted, and in the parameters of tests, which assert them."""
+    names = {
+        alias.asname or alias.name: alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assert):
+            inside: list[ast.expr] = [node.test]
+        elif isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+            inside = [d for d in node.decorator_list if "parametrize" in ast.unparse(d)]
+        else:
+            continue
+        for each in (found for root in inside for found in ast.walk(root)):
+            if isinstance(each, ast.Attribute) and isinstance(each.value, ast.Name):
+                yield names.get(each.value.id, each.value.id), each.attr

@@ -16,7 +16,8 @@ import redis
 
 from neva.errors import NevaError
 from neva.lease import Lease, Leases
-from neva.ledger import Claim, FinishedRow, Ledger, PartRef, ShardRow, layout
+from neva.ledger import Claim, FinishedRow, Ledger, PartRef, Release, ShardRow, layout
+from neva.reasons import Reason
 from neva.settings import Settings
 from neva.store import Store, StoreUnavailable
 from tests.worker.shard_bench import ROWS, Bench, FakeAnswerer
@@ -128,6 +129,8 @@ def test_a_drain_keeps_finished_rows_and_does_not_count(bench: Bench) -> None:
     (past,) = bench.ledger.past_attempts(0, bench.ledger.shard_state(0))
     assert past.finished == frozenset("012")
     assert not past.counts
+    key = layout.release(0, 1)
+    assert Release.from_json(bench.ledger.store.get(key), key).reason == Reason.DRAINED
 
 
 def test_an_error_outside_the_rows_releases_the_shard(bench: Bench) -> None:
@@ -268,7 +271,7 @@ def test_a_row_that_killed_everything_alone_fails_and_the_others_are_answered(
     answerer = FakeAnswerer()
     assert bench.run(answerer) is Outcome.COMMITTED
     assert answerer.asked == ["3", "4", "5"]
-    assert ("2", "WorkerCrashed") in bench.answers()
+    assert ("2", Reason.WORKER_CRASHED) in bench.answers()
 
 
 def test_a_committed_shard_is_not_committed_again(bench: Bench) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from controller.nightly.night import compare, dated_job, job_started_by, last_good_night, tonight
+from neva.conditions import ConditionReason as Why
 from neva.errors import ConfigError
 
 TEMPLATE: dict[str, Any] = {
@@ -77,13 +78,19 @@ def test_the_last_good_night_is_the_latest_before_with_a_score() -> None:
 @pytest.mark.parametrize(
     ("score", "before", "max_drop", "reason", "worse"),
     [
-        ("87.5", "87.2", None, "Better", False),
-        ("87.5", "87.5", None, "Same", False),
-        ("87.2", "87.5", None, "Worse", False),
-        ("87.2", "87.5", "0.3", "Same", False),  # in binary fractions it would be more
-        ("87.1", "87.5", "0.3", "Worse", True),
-        ("87.5", "87.1", "0", "Better", False),
-        ("87.4", "87.5", "0", "Worse", True),
+        ("87.5", "87.2", None, Why.BETTER, False),
+        ("87.5", "87.5", None, Why.SAME, False),
+        ("87.2", "87.5", None, Why.WORSE, False),
+        (
+            "87.2",
+            "87.5",
+            "0.3",
+            Why.SAME,
+            False,
+        ),  # in binary fractions it would be more
+        ("87.1", "87.5", "0.3", Why.WORSE, True),
+        ("87.5", "87.1", "0", Why.BETTER, False),
+        ("87.4", "87.5", "0", Why.WORSE, True),
     ],
 )
 def test_scores_are_compared_to_the_point(
@@ -98,9 +105,13 @@ def test_scores_are_compared_to_the_point(
 
 def test_without_two_scores_nothing_is_compared() -> None:
     first = compare(night("20261122", "80.0"), None, Decimal(1))
-    assert (str(first.reason), first.compared, first.worse) == ("NoBaseline", False, False)
+    assert (str(first.reason), first.compared, first.worse) == (
+        Why.NO_BASELINE,
+        False,
+        False,
+    )
     unjudged = compare(night("20261122", None), night("20261121", "80.0"), Decimal(1))
-    assert (str(unjudged.reason), unjudged.compared) == ("NoScore", False)
+    assert (str(unjudged.reason), unjudged.compared) == (Why.NO_SCORE, False)
 
 
 def test_a_retry_knows_the_night_it_began() -> None:

@@ -16,6 +16,7 @@ from controller.cli import app
 from controller.nightly.run import Night, Patience
 from controller.nightly.watching import JobWatch
 from controller.operator.api import ApiError, ClientTransport, KubeApi
+from neva.conditions import ConditionReason as Why
 from tests.kube.emulator import Fault
 from tests.kube.fixtures import Cluster
 
@@ -98,21 +99,21 @@ def test_the_same_date_twice_is_one_job(bench: Bench) -> None:
 
 def test_nights_are_compared_with_the_last_good_one(bench: Bench) -> None:
     assert bench.night("2026-11-20", "87.0", "--max-drop", "0.5") == 0
-    assert bench.compared("kitchen-20261120")[:2] == ("Unknown", "NoBaseline")
+    assert bench.compared("kitchen-20261120")[:2] == ("Unknown", Why.NO_BASELINE)
     assert bench.night("2026-11-21", None, phase="Failed") == 2
     assert bench.night("2026-11-22", "88.0", "--max-drop", "0.5") == 0
     status, reason, message = bench.compared("kitchen-20261122")
-    assert (status, reason) == ("True", "Better")
+    assert (status, reason) == ("True", Why.BETTER)
     assert message.startswith("score 88.0, 1.0 more than 87.0 of kitchen-20261120")
     assert bench.night("2026-11-23", "87.4", "--max-drop", "0.5") == 1
-    assert bench.compared("kitchen-20261123")[:2] == ("True", "Worse")
+    assert bench.compared("kitchen-20261123")[:2] == ("True", Why.WORSE)
     assert bench.night("2026-11-24", "87.0", "--max-drop", "0.5") == 0
-    assert bench.compared("kitchen-20261124")[:2] == ("True", "Same")
+    assert bench.compared("kitchen-20261124")[:2] == ("True", Why.SAME)
 
 
 def test_a_night_without_a_score_cannot_pass_a_gate(bench: Bench) -> None:
     assert bench.night("2026-11-22", None, "--max-drop", "0.5") == 2
-    assert bench.compared("kitchen-20261122")[:2] == ("Unknown", "NoScore")
+    assert bench.compared("kitchen-20261122")[:2] == ("Unknown", Why.NO_SCORE)
     assert bench.night("2026-11-23", None) == 0, "none was asked for"
 
 
@@ -127,7 +128,7 @@ def test_the_condition_is_the_nights_own_and_written_once(bench: Bench) -> None:
     KubeApi(ClientTransport(bench.client)).write_status(
         job, {"phase": "Succeeded", "score": "87.0"}
     )
-    assert bench.compared("kitchen-20261122")[:2] == ("Unknown", "NoBaseline")
+    assert bench.compared("kitchen-20261122")[:2] == ("Unknown", Why.NO_BASELINE)
 
 
 def test_it_waits_until_the_job_ends_whatever_the_api_server_does(bench: Bench) -> None:
@@ -156,7 +157,7 @@ def test_it_waits_until_the_job_ends_whatever_the_api_server_does(bench: Bench) 
         thread.join(30)
         assert ended[0]["status"]["phase"] == "Succeeded"
         verdict = night.judge(ended[0], "kitchen", None, 0.0)
-    assert verdict is not None and str(verdict.reason) == "NoBaseline"
+    assert verdict is not None and str(verdict.reason) == Why.NO_BASELINE
 
 
 def test_a_deleted_job_is_not_waited_for(bench: Bench) -> None:

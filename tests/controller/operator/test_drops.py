@@ -10,6 +10,7 @@ import pytest
 
 from controller.operator.api import ApiError
 from controller.operator.drop_metrics import folder_samples
+from neva.conditions import ConditionReason as Why
 from neva.ledger import layout
 from neva.store import open_store
 from neva.store.s3_client import current_environment, shared_client
@@ -49,8 +50,8 @@ def test_a_file_becomes_a_job_and_is_moved_when_it_succeeded(bench: DropBench) -
     bench.turn()
     assert bench.files() == {f"done/{name}/a b.jsonl"}
     assert bench.folder()["status"]["jobs"] == {"active": 0, "succeeded": 1, "failed": 0}
-    assert bench.condition("Ready") == ("True", "Watching")
-    assert bench.condition("Scanned") == ("True", "ScanSucceeded")
+    assert bench.condition("Ready") == ("True", Why.WATCHING)
+    assert bench.condition("Scanned") == ("True", Why.SCAN_SUCCEEDED)
 
 
 def test_a_folder_waits_for_its_marker_and_brings_its_media(bench: DropBench) -> None:
@@ -159,7 +160,10 @@ def test_a_bad_file_gets_its_errors_beside_it_until_it_is_corrected(bench: DropB
     bench.turn()
     assert bench.files() == {"a.jsonl", "a.errors.json"}
     told = json.loads(bench.inputs.get("a.errors.json"))
-    assert (told["reason"], told["message"]) == ("PrepareFailed", "1 of 1 rows are bad")
+    assert (told["reason"], told["message"]) == (
+        Why.PREPARE_FAILED,
+        "1 of 1 rows are bad",
+    )
     assert told["errors"] == [{"line": 1, "reason": "InvalidJson", "message": "no JSON"}]
     bench.turn()
     assert len(bench.jobs()) == 1, "it is not tried again as it is"
@@ -181,7 +185,7 @@ def test_no_more_jobs_at_a_time_than_the_limit_and_the_next_follows_at_once(
     bench.restart()  # a controller that has seen nothing must not make more, either
     bench.turn()
     assert len(bench.jobs()) == 2
-    assert bench.condition("Scanned") == ("True", "AtConcurrencyLimit")
+    assert bench.condition("Scanned") == ("True", Why.AT_CONCURRENCY_LIMIT)
     bench.end(sorted(bench.jobs())[0])
     bench.turn(after_s=0.1)
     assert len(bench.jobs()) == 3
@@ -198,7 +202,7 @@ def test_a_suspended_folder_makes_no_jobs_but_takes_care_of_those_there_are(
     name = bench.end("a.jsonl")
     bench.turn()
     assert bench.files() == {"b.jsonl", f"done/{name}/a.jsonl"}
-    assert bench.condition("Ready") == ("False", "FolderSuspended")
+    assert bench.condition("Ready") == ("False", Why.FOLDER_SUSPENDED)
     bench.change_folder(suspend=False)
     bench.turn()
     assert "b.jsonl" in bench.jobs()
@@ -242,18 +246,18 @@ def test_a_template_that_makes_no_job_is_told(bench: DropBench) -> None:
 
         patch.setattr(bench.api, "create_job", refuse)
         bench.turn()
-    assert bench.condition("Scanned") == ("False", "JobRefused")
+    assert bench.condition("Scanned") == ("False", Why.JOB_REFUSED)
     assert bench.folder()["status"]["jobs"]["failed"] == 1
     bench.turn()
     assert len(bench.jobs()) == 1
-    assert bench.condition("Scanned") == ("True", "ScanSucceeded")
+    assert bench.condition("Scanned") == ("True", Why.SCAN_SUCCEEDED)
 
 
 def test_a_bucket_that_is_not_there_is_told_and_tried_again(bench: DropBench) -> None:
     bench.make_folder(uri="s3://no-such-bucket/in/")
     bench.tell()
     bench.take()
-    assert bench.condition("Scanned") == ("False", "ScanFailed")
+    assert bench.condition("Scanned") == ("False", Why.SCAN_FAILED)
     assert bench.controller.queue.take(wait_s=0.0) is None, "not at once"
     bench.now_s += 1
     assert bench.controller.queue.take(wait_s=0.0) == (NAMESPACE, NAME)
@@ -272,7 +276,7 @@ def test_a_folder_is_looked_at_again_after_its_pause(bench: DropBench) -> None:
 def test_a_path_that_is_no_buckets_is_refused(bench: DropBench) -> None:
     bench.make_folder(uri="file:///in/")
     bench.turn()
-    assert bench.condition("Ready") == ("False", "InvalidSpec")
+    assert bench.condition("Ready") == ("False", Why.INVALID_SPEC)
 
 
 def test_a_job_made_is_told_as_an_event(bench: DropBench) -> None:
@@ -281,7 +285,9 @@ def test_a_job_made_is_told_as_an_event(bench: DropBench) -> None:
     bench.turn()
     told = list(bench.api.list_events_of(NAMESPACE, bench.folder()["metadata"]["uid"]))
     [name] = [job["metadata"]["name"] for job in bench.jobs().values()]
-    assert [(e["reason"], e["message"]) for e in told] == [("JobCreated", f"a.jsonl became {name}")]
+    assert [(e["reason"], e["message"]) for e in told] == [
+        (Why.JOB_CREATED, f"a.jsonl became {name}")
+    ]
 
 
 def test_a_deleted_folder_is_forgotten_and_its_jobs_go_on(bench: DropBench) -> None:
@@ -377,6 +383,6 @@ def test_the_metrics_tell_what_each_folder_is_at(bench: DropBench) -> None:
         (f"{prefix}jobs", folder, "succeeded"): 0,
         (f"{prefix}jobs", folder, "failed"): 1,
         (f"{prefix}failing", folder): 0,
-        (f"{prefix}condition", folder, "Ready", "True", "Watching"): 1,
-        (f"{prefix}condition", folder, "Scanned", "True", "AtConcurrencyLimit"): 1,
+        (f"{prefix}condition", folder, "Ready", "True", Why.WATCHING): 1,
+        (f"{prefix}condition", folder, "Scanned", "True", Why.AT_CONCURRENCY_LIMIT): 1,
     }

@@ -19,8 +19,10 @@ from controller.operator.actions import (
 from controller.operator.names import Role
 from controller.operator.seen import WorkloadSeen
 from controller.operator.status import rfc3339
-from neva.conditions import ConditionReason, Phase
+from neva.conditions import ConditionReason as Why
+from neva.conditions import Phase
 from neva.ledger.control import Order
+from neva.reasons import Reason
 from neva.trouble import Trouble
 from tests.controller.operator.examples import NOW_S, child, job, pod, run, seen, started
 from tests.controller.operator.plans import condition, decide, has, only, status_of
@@ -38,14 +40,14 @@ def test_a_new_job_is_prepared() -> None:
     assert only(planned, CreateChild) == CreateChild(Role.PREPARE)
     status = status_of(planned)
     assert (status["phase"], status["startTime"]) == (Phase.PREPARING, rfc3339(NOW_S))
-    assert condition(planned, "Validated")[:2] == ("Unknown", "Preparing")
+    assert condition(planned, "Validated")[:2] == ("Unknown", Why.PREPARING)
 
 
 def test_a_spec_that_cant_be_honoured_is_told_and_nothing_starts() -> None:
     bad = replace(job(), spec=None, problem="spec.model.quantization: is not supported")
     planned = decide(seen(bad))
     assert not has(planned, CreateChild)
-    assert condition(planned, "Validated") == ("False", "InvalidSpec", bad.problem)
+    assert condition(planned, "Validated") == ("False", Why.INVALID_SPEC, bad.problem)
     status = status_of(planned)
     assert status["phase"] == Phase.FAILED
     assert "startTime" not in status, "so that the spec may be changed"
@@ -62,9 +64,9 @@ def test_a_job_suspended_from_the_start_is_left_alone() -> None:
 @pytest.mark.parametrize(
     ("code", "words", "reason"),
     [
-        (2, "InvalidCheckpoint: no config.json", "InvalidCheckpoint"),
-        (3, "TooManyBadRows: 5 of 9 rows are bad: 5 MediaNotFound", "TooManyBadRows"),
-        (1, "Traceback (most recent call last)", "PrepareFailed"),
+        (2, "InvalidCheckpoint: no config.json", Reason.INVALID_CHECKPOINT),
+        (3, "TooManyBadRows: 5 of 9 rows are bad: 5 MediaNotFound", Reason.TOO_MANY_BAD_ROWS),
+        (1, "Traceback (most recent call last)", Why.PREPARE_FAILED),
     ],
 )
 def test_why_prepare_failed_stands_in_validated(code: int, words: str, reason: str) -> None:
@@ -75,7 +77,7 @@ def test_why_prepare_failed_stands_in_validated(code: int, words: str, reason: s
     assert (status, told) == ("False", reason)
     assert words.partition(": ")[2] in message
     assert status_of(planned)["phase"] == Phase.FAILED
-    assert condition(planned, "Finished")[:2] == ("True", "PrepareFailed")
+    assert condition(planned, "Finished")[:2] == ("True", Why.PREPARE_FAILED)
 
 
 def test_the_ledger_is_looked_at_when_prepare_is_complete() -> None:
@@ -86,7 +88,7 @@ def test_the_ledger_is_looked_at_when_prepare_is_complete() -> None:
     status = status_of(planned)
     assert (status["phase"], status["runId"]) == ("Queued", "run")
     assert "workerRound" not in status, "its number is taken when it is there"
-    assert condition(planned, "Validated")[:2] == ("True", "Prepared")
+    assert condition(planned, "Validated")[:2] == ("True", Why.PREPARED)
 
 
 # Workers
@@ -101,20 +103,26 @@ def test_no_more_workers_than_open_shards() -> None:
 @pytest.mark.parametrize(
     ("pod_seen", "reason"),
     [
-        ({"unschedulable": "0/3 nodes: 3 Insufficient nvidia.com/gpu."}, "Unschedulable"),
-        ({"waiting": ("ImagePullBackOff", "Back-off pulling image x")}, "ImagePullFailed"),
+        (
+            {"unschedulable": "0/3 nodes: 3 Insufficient nvidia.com/gpu."},
+            Why.UNSCHEDULABLE,
+        ),
+        (
+            {"waiting": ("ImagePullBackOff", "Back-off pulling image x")},
+            Why.IMAGE_PULL_FAILED,
+        ),
         (
             {"waiting": ("CreateContainerConfigError", 'secret "broker" not found')},
-            "MissingSecret",
+            Why.MISSING_SECRET,
         ),
         (
             {"waiting": ("CreateContainerConfigError", 'configmap "ca" not found')},
-            "MissingConfigMap",
+            Why.MISSING_CONFIG_MAP,
         ),
-        ({"waiting": ("ContainerCreating", "")}, "WaitingForPods"),
+        ({"waiting": ("ContainerCreating", "")}, Why.WAITING_FOR_PODS),
         (
             {"phase": "Failed", "refused": "UnexpectedAdmissionError: no free device"},
-            "WorkersFailing",
+            Why.WORKERS_FAILING,
         ),
     ],
 )
@@ -133,7 +141,11 @@ def test_kueues_words_are_passed_on() -> None:
     words = "couldn't assign flavors: insufficient quota for nvidia.com/gpu"
     workload = WorkloadSeen(workers.uid, False, "Pending", words)
     planned = decide(seen(job(started()), workers, workloads=(workload,), run=run()))
-    assert condition(planned, "Queued") == ("True", "WaitingForQuota", f"Kueue: {words}")
+    assert condition(planned, "Queued") == (
+        "True",
+        Why.WAITING_FOR_QUOTA,
+        f"Kueue: {words}",
+    )
 
 
 def test_events_are_asked_for_when_there_are_no_pods_ever_more_seldom() -> None:
@@ -147,7 +159,7 @@ def test_events_are_asked_for_when_there_are_no_pods_ever_more_seldom() -> None:
     told = replace(
         asked, refusals={workers.uid: 'pods "x" is forbidden: exceeded quota: gpus, requested: 8'}
     )
-    assert condition(decide(told), "Queued")[:2] == ("True", "WaitingForQuota")
+    assert condition(decide(told), "Queued")[:2] == ("True", Why.WAITING_FOR_QUOTA)
 
 
 def test_a_volume_that_cant_be_had_is_found_in_the_pods_events() -> None:
@@ -157,7 +169,7 @@ def test_a_volume_that_cant_be_had_is_found_in_the_pods_events() -> None:
     assert only(decide(observed), LookForRefusals).uid == "pod-1"
     words = 'MountVolume.SetUp failed for volume "storage-ca": configmap "ca" not found'
     told = replace(observed, refusals={"pod-1": words})
-    assert condition(decide(told), "Queued") == ("True", "MissingConfigMap", words)
+    assert condition(decide(told), "Queued") == ("True", Why.MISSING_CONFIG_MAP, words)
 
 
 def test_progress_is_told_while_workers_run() -> None:
@@ -169,7 +181,7 @@ def test_progress_is_told_while_workers_run() -> None:
     assert status["rows"] == {"total": 100, "done": 20, "failed": 1}
     assert condition(planned, "Running") == (
         "True",
-        "Answering",
+        Why.ANSWERING,
         "1 of 2 workers run; 20 of 100 rows at 12.3 rows/s, 5m to 13m left",
     )
 
@@ -210,7 +222,7 @@ def test_a_round_that_failed_without_progress_fails_the_job() -> None:
     dead = pod(ended, exit_code=137, exit_reason="OOMKilled", ended_s=NOW_S - 6)
     planned = decide(seen(job(started()), ended, pods=(dead,), run=run()))
     told = condition(planned, "Finished")
-    assert told[:2] == ("True", "WorkersFailed")
+    assert told[:2] == ("True", Why.WORKERS_FAILED)
     assert "exit code 137 (OOMKilled)" in told[2]
 
 
@@ -226,7 +238,7 @@ def test_more_failures_than_are_tolerated_end_the_job_early() -> None:
     workers = child(Role.WORKER, 1)
     strict = job(started(), failure={"failOnError": 3})
     planned = decide(seen(strict, workers, run=run(num_failed=4)))
-    assert condition(planned, "Finished")[:2] == ("True", "TooManyFailedRows")
+    assert condition(planned, "Finished")[:2] == ("True", Why.TOO_MANY_FAILED_ROWS)
     assert only(planned, DeleteChild).name == workers.name
     assert only(planned, PurgeRun).run_id == "run"
     assert not has(decide(seen(strict, workers, run=run(num_failed=3))), DeleteChild)
@@ -239,14 +251,14 @@ def test_trouble_that_waiting_wont_mend_fails_the_job() -> None:
     away = run(trouble=Trouble("StoreUnavailable", "503", retryable=True))
     running = pod(workers, running=True)
     planned = decide(seen(job(started()), workers, pods=(running,), run=away))
-    assert condition(planned, "Running")[:2] == ("True", "WorkersFailing")
+    assert condition(planned, "Running")[:2] == ("True", Why.WORKERS_FAILING)
 
 
 def test_nothing_is_decided_while_the_ledger_cant_be_seen() -> None:
-    away = run(problem=(ConditionReason.STORE_UNREACHABLE, "503"))
+    away = run(problem=(Why.STORE_UNREACHABLE, "503"))
     planned = decide(seen(job(started()), run=away))
     assert not has(planned, CreateChild)
-    assert condition(planned, "Queued") == ("True", "StoreUnreachable", "503")
+    assert condition(planned, "Queued") == ("True", Why.STORE_UNREACHABLE, "503")
 
 
 # Suspended, deleted, late
@@ -271,7 +283,7 @@ def test_a_run_that_an_order_cancels_is_over() -> None:
     planned = decide(seen(job(started()), workers, run=run(order=Order.CANCEL)))
     assert only(planned, DeleteChild).name == workers.name
     assert status_of(planned)["phase"] == Phase.FAILED
-    assert condition(planned, "Finished")[:2] == ("True", "Cancelled")
+    assert condition(planned, "Finished")[:2] == ("True", Why.CANCELLED)
 
 
 def test_a_retry_ends_early_by_the_share_of_the_whole_job_not_of_its_own_rows() -> None:
@@ -287,6 +299,7 @@ def test_suspending_deletes_the_workers_and_keeps_the_counts() -> None:
     assert only(planned, DeleteChild) == DeleteChild(workers.name, workers.uid)
     status = status_of(planned)
     assert (status["phase"], status["rows"]["done"]) == (Phase.SUSPENDED, 20)
+    assert condition(planned, "Queued")[:2] == ("False", Why.SUSPENDED)
     assert not has(planned, PurgeRun)
 
 
@@ -314,7 +327,7 @@ def test_a_job_past_its_deadline_fails() -> None:
     late = job(started(startTime=rfc3339(NOW_S - 61)), activeDeadlineSeconds=60)
     workers = child(Role.WORKER, 1)
     planned = decide(seen(late, workers, run=run()))
-    assert condition(planned, "Finished")[:2] == ("True", "DeadlineExceeded")
+    assert condition(planned, "Finished")[:2] == ("True", Why.DEADLINE_EXCEEDED)
     assert has(planned, DeleteChild)
 
 

@@ -17,7 +17,8 @@ from controller.operator.actions import (
 )
 from controller.operator.names import Role
 from controller.operator.status import rfc3339
-from neva.conditions import ConditionReason, Phase
+from neva.conditions import ConditionReason as Why
+from neva.conditions import Phase
 from tests.controller.operator.examples import NOW_S, child, job, pod, run, seen, started
 from tests.controller.operator.plans import condition, decide, has, only, status_of
 
@@ -29,6 +30,7 @@ def test_the_finish_begins_when_every_shard_is_committed() -> None:
     lingering = child(Role.WORKER, 1)
     planned = decide(seen(job(started()), lingering, run=done))
     assert only(planned, CreateChild) == CreateChild(Role.FINISH)
+    assert condition(planned, "Finished")[:2] == ("False", Why.FINISHING)
     assert not has(planned, DeleteChild), "workers end by themselves, and keep their logs"
 
 
@@ -45,16 +47,21 @@ def test_a_finished_job_succeeds_with_score_and_outputs() -> None:
     status = status_of(planned)
     assert (status["phase"], status["score"]) == (Phase.SUCCEEDED, "87.5")
     assert status["outputs"] == "s3://eval/runs/kitchen/outputs.jsonl"
-    assert condition(planned, "Judged") == ("True", "Judged", "99 judged, 1 failed")
+    assert condition(planned, "Finished")[:2] == ("True", Why.SUCCEEDED)
+    assert condition(planned, "Judged") == ("True", Why.JUDGED, "99 judged, 1 failed")
     assert "eta" not in status
 
 
 @pytest.mark.parametrize(
     ("words", "finished", "judged"),
     [
-        ("TooManyFailedRows: 9 of 9 rows failed", "TooManyFailedRows", None),
-        ("JudgeUnavailable: no scores", "FinishFailed", ("False", "JudgeFailed")),
-        ("LedgerCorrupt: part is gone", "FinishFailed", None),
+        ("TooManyFailedRows: 9 of 9 rows failed", Why.TOO_MANY_FAILED_ROWS, None),
+        (
+            "JudgeUnavailable: no scores",
+            Why.FINISH_FAILED,
+            ("False", Why.JUDGE_FAILED),
+        ),
+        ("LedgerCorrupt: part is gone", Why.FINISH_FAILED, None),
     ],
 )
 def test_a_finish_that_failed_says_why(
@@ -113,29 +120,29 @@ def test_the_transition_time_changes_with_the_status_only() -> None:
     stuck = (pod(workers, unschedulable="no GPUs"),)
     later = replace(observed, job=job(written), now_s=NOW_S + 60, pods=stuck)
     queued = {c["type"]: c for c in status_of(decide(later))["conditions"]}["Queued"]
-    assert queued["reason"] == "Unschedulable"
+    assert queued["reason"] == Why.UNSCHEDULABLE
     assert queued["lastTransitionTime"] == rfc3339(NOW_S)
 
 
 def test_conditions_say_what_is_not_waited_for_and_not_asked_for() -> None:
     done = run(num_shards_done=10, num_done=100)
     planned = decide(seen(job(started()), child(Role.WORKER, 1), run=done))
-    assert condition(planned, "Queued")[:2] == ("False", ConditionReason.WORKERS_STARTED)
-    assert condition(planned, "Running")[:2] == ("False", ConditionReason.ALL_ROWS_SETTLED)
+    assert condition(planned, "Queued")[:2] == ("False", Why.WORKERS_STARTED)
+    assert condition(planned, "Running")[:2] == ("False", Why.ALL_ROWS_SETTLED)
     finish = child(Role.FINISH, complete=True, ended_s=NOW_S - 1)
     unjudged = {key: value for key, value in summary().items() if key != "judge"}
     ended = decide(seen(job(started()), finish, run=replace(done, summary=unjudged)))
-    assert condition(ended, "Judged")[:2] == ("False", ConditionReason.NO_JUDGE)
+    assert condition(ended, "Judged")[:2] == ("False", Why.NO_JUDGE)
 
 
 def test_workers_that_load_the_model_say_so() -> None:
     workers = child(Role.WORKER, 1)
     starting = seen(job(started()), workers, pods=(pod(workers, running=True),), run=run())
-    assert condition(decide(starting), "Running")[:2] == ("True", ConditionReason.STARTING_ENGINE)
-    assert condition(decide(starting), "Finished")[:2] == ("False", ConditionReason.NOT_FINISHED)
+    assert condition(decide(starting), "Running")[:2] == ("True", Why.STARTING_ENGINE)
+    assert condition(decide(starting), "Finished")[:2] == ("False", Why.NOT_FINISHED)
 
 
 def test_a_child_that_the_api_server_refuses_is_told_in_its_words() -> None:
     words = "admission webhook denied the request"
     refused = seen(job(started()), run=run(), creation_refused={Role.WORKER: words})
-    assert condition(decide(refused), "Queued") == ("True", ConditionReason.POD_REFUSED, words)
+    assert condition(decide(refused), "Queued") == ("True", Why.POD_REFUSED, words)

@@ -9,6 +9,7 @@ import pytest
 from neva.errors import ConfigError
 from neva.ledger import LedgerCorrupt
 from neva.ledger.control import Beat, Control, Order, Standing, Stopped, this_runner
+from neva.reasons import Reason
 from neva.store import Store
 from tests.fakes.memory_store import MemoryStore
 
@@ -27,7 +28,7 @@ def test_the_last_order_holds_and_nothing_is_overwritten(store: Store) -> None:
     assert ours.give(Order.SUSPEND)
     with pytest.raises(Stopped, match="neva resume") as stopped:
         theirs.check()
-    assert stopped.value.order is Order.SUSPEND
+    assert (stopped.value.order, stopped.value.reason) == (Order.SUSPEND, Reason.SUSPENDED)
     assert [item.key for item in store.list("control/")] == [
         f"control/order-{number:04d}.json" for number in (1, 2, 3)
     ]

@@ -18,6 +18,7 @@ from neva.ledger import (
     layout,
     select_rows,
 )
+from neva.reasons import Reason
 from neva.store import Store
 
 ROWS = [
@@ -58,8 +59,9 @@ def test_a_shards_rows_come_back_with_their_keys_in_order(ledger: Ledger) -> Non
 def test_an_overwritten_shard_is_noticed(ledger: Ledger) -> None:
     plan = ledger.write_shard(0, ROWS)
     ledger.write_shard(0, ROWS[:1])
-    with pytest.raises(LedgerCorrupt, match=r"inputs/00000\.jsonl"):
+    with pytest.raises(LedgerCorrupt, match=r"inputs/00000\.jsonl") as noticed:
         ledger.read_shard(plan)
+    assert noticed.value.reason is Reason.LEDGER_CORRUPT
 
 
 def test_an_attempt_number_has_one_owner_even_among_children_of_one_worker(ledger: Ledger) -> None:
