@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
+from neva.ledger import layout
 from neva.store.base import Store
 
 _LINES_AT_ONCE = 1024
@@ -22,6 +23,18 @@ def put_lines(store: Store, key: str, lines: Iterable[bytes]) -> str:
             digest.update(some)
             file.write(some)
     return digest.hexdigest()
+
+
+def put_rejected(store: Store, lines: Callable[[], Iterable[bytes]]) -> str:
+    """Write the rows that a manifest says are refused; returns their SHA-256, which names the file.
+
+    Args:
+        lines: called twice, for the same lines.
+    """
+    digest = hashlib.sha256()
+    for some in _chunks(iter(lines())):
+        digest.update(some)
+    return put_lines(store, layout.rejected(digest.hexdigest()), lines())
 
 
 def _chunks(lines: Iterator[bytes]) -> Iterator[bytes]:

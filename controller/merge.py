@@ -71,15 +71,15 @@ def _finished_rows(
 
 
 def _rejected_rows(ledger: Ledger, manifest: Manifest) -> Iterator[list[FinishedLine]]:
-    lines = rejected_lines(ledger, manifest)
+    key, lines = layout.rejected(manifest.rejected_sha256), rejected_lines(ledger, manifest)
     while some := list(islice(lines, _REJECTED_AT_ONCE)):
-        yield [finished_line(line, layout.REJECTED) for line in some]
+        yield [finished_line(line, key) for line in some]
 
 
 def rejected_rows(ledger: Ledger, manifest: Manifest) -> Iterator[FinishedRow]:
     """Rows that were refused before any worker started; raises as `rejected_lines`."""
     for line in rejected_lines(ledger, manifest):
-        yield FinishedRow.from_json(line, layout.REJECTED)
+        yield FinishedRow.from_json(line, layout.rejected(manifest.rejected_sha256))
 
 
 def rejected_lines(ledger: Ledger, manifest: Manifest) -> Iterator[bytes]:
@@ -88,10 +88,10 @@ def rejected_lines(ledger: Ledger, manifest: Manifest) -> Iterator[bytes]:
     Raises:
         LedgerCorrupt: at the end, when they are not those that the manifest fixed.
     """
-    digest = hashlib.sha256()
-    with ledger.store.open_read(layout.REJECTED) as stream:
+    key, digest = layout.rejected(manifest.rejected_sha256), hashlib.sha256()
+    with ledger.store.open_read(key) as stream:
         for line in stream:
             digest.update(line)
             yield line.removesuffix(b"\n")
     if digest.hexdigest() != manifest.rejected_sha256:
-        raise LedgerCorrupt(f"{layout.REJECTED} was overwritten after {layout.MANIFEST} fixed it")
+        raise LedgerCorrupt(f"{key} was overwritten after {layout.MANIFEST} fixed it")

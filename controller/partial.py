@@ -95,7 +95,7 @@ def _write(ledger: Ledger, manifest: Manifest) -> Partial:
 
 def _finished_rows(ledger: Ledger, manifest: Manifest) -> Iterator[FinishedRow]:
     """Rows that are settled: refused ones, those of commits, and those of parts without one."""
-    yield from ledger.refused_rows()
+    yield from ledger.refused_rows(manifest)
     for plan in manifest.shards:
         state = ledger.shard_state(plan.number)
         if state.committed:

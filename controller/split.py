@@ -1,7 +1,8 @@
 """Split: validated rows → packs of shards → the manifest, which is written last and once.
 
-Packs written before a crash are overwritten by the next split with the same bytes; nothing reads
-them until a manifest names their digests.
+A pack's name tells its content. So the next split after a crash writes the same files, and of two
+at the same time, which may find different media there, neither touches what the other's manifest
+names. Nothing reads a pack that no manifest names.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from controller.forked import num_processes, run_all
 from controller.grouping import in_order, starts_of
 from controller.intake import Intake
-from controller.lines import put_lines
+from controller.lines import put_rejected
 from controller.parked import ParkedRows
 from controller.shard_plan import shard_sizes
 from neva.job_file import answer_digest
@@ -45,7 +46,7 @@ def split(
 ) -> Manifest:
     """Write the run's shards and manifest. Returns the manifest that holds."""
     plans = _write_shards(job, ledger, intake, processes or num_processes())
-    rejected_sha256 = put_lines(ledger.store, layout.REJECTED, _rejected_rows(intake))
+    rejected_sha256 = put_rejected(ledger.store, partial(_rejected_rows, intake))
     answers = answer_digest(job.spec)
     identity = "\n".join((ledger.store.base_uri, answers, model_digest, intake.prompts_sha256))
     return ledger.write_manifest(
@@ -136,14 +137,16 @@ def _write_packs(
     with ThreadPoolExecutor(1, thread_name_prefix="write-packs") as pool:
         writing: Future[None] | None = None
         for numbers in packs:
-            pack = int(shards.packs[numbers.start])
             inputs = _shard_inputs(intake, shards, media_type, numbers)
-            offsets = accumulate(map(len, inputs), initial=0)
-            for number, offset, data in zip(numbers, offsets, inputs, strict=False):
+            digests = [hashlib.sha256(data).hexdigest() for data in inputs]
+            whole = hashlib.sha256("".join(digests).encode()).hexdigest()
+            pack = layout.pack(int(shards.packs[numbers.start]), whole)
+            offset = 0
+            for number, data, digest in zip(numbers, inputs, digests, strict=True):
                 first, last = shards.starts[number : number + 2]
-                digest = hashlib.sha256(data).hexdigest()
                 ids_sha256 = marks_sha256(shards.marks[first:last].data)
                 plans.append((number, last - first, pack, offset, len(data), digest, ids_sha256))
+                offset += len(data)
             if writing is not None:
                 writing.result()
             writing = pool.submit(_write, ledger.store, layout.inputs(pack), inputs)

@@ -15,13 +15,13 @@ from typing import Any
 
 import orjson
 
-from controller.lines import put_lines
+from controller.lines import put_rejected
 from controller.media_lookup import media_problem
 from controller.retry.base import BaseRun
 from controller.shard_plan import plan_shards
 from neva.errors import ConfigError, RowError
 from neva.job_file import answer_digest
-from neva.ledger import FinishedRow, Ledger, Manifest, ShardPlan, ShardRow, error_line, layout
+from neva.ledger import FinishedRow, Ledger, Manifest, ShardPlan, ShardRow, error_line
 from neva.media_store import MediaStore, media_names, open_media
 from neva.model_files import find_model
 from neva.prompts import RESERVED_KEYS_OF_FORMAT, BadRow, PromptRow, read_prompts
@@ -64,7 +64,7 @@ def start_retry(job: VideoNevaJob, ledger: Ledger) -> Manifest:
             prompts_sha256=base.manifest.prompts_sha256,
             num_rows=base.num_failed,
             num_rejected=len(split.rejected),
-            rejected_sha256=put_lines(ledger.store, layout.REJECTED, split.rejected),
+            rejected_sha256=put_rejected(ledger.store, lambda: split.rejected),
             shards=split.plans,
             num_kept=base.num_answered,
             kept_sha256=outputs_sha256,

@@ -222,7 +222,7 @@ def _count(
     if summary is not None:
         reasons = Counter(summary.get("failed_by_reason", {}))
     else:
-        reasons.update(_rejected_reasons(ledger))
+        reasons.update(_rejected_reasons(ledger, manifest))
     return {
         "num_done": manifest.num_rejected
         + sum(rows_of[number] for number in (*shards.committed, *settled))
@@ -260,7 +260,7 @@ def _rows(ledger: Ledger, parts: list[ObjectInfo]) -> dict[str, tuple[str | None
     return found
 
 
-def _rejected_reasons(ledger: Ledger) -> Iterable[str]:
-    for row in ledger.refused_rows():
+def _rejected_reasons(ledger: Ledger, manifest: Manifest) -> Iterable[str]:
+    for row in ledger.refused_rows(manifest):
         if row.error is not None:
             yield row.error["reason"]

@@ -51,7 +51,7 @@ class Failures:
         """
         self._take(just_read)
         if manifest.num_rejected and not self._refused_read:
-            self._take(islice(self._ledger.refused_rows(), _REFUSED_LINES_READ))
+            self._take(islice(self._ledger.refused_rows(manifest), _REFUSED_LINES_READ))
             self._refused_read = True
         if not self.short_of(facts.failed_by_reason):
             return

@@ -2,10 +2,10 @@
 
 manifest.json                            written once: the plan and digests of all shards
 calibration.safetensors                  written once: what a quantized model is rounded by
-rejected.jsonl                           rows refused before any worker started
 progress.json                            a hint that spares reads: `neva.ledger.snapshot`
 control/                                 orders, and who runs it: `neva.ledger.control`
-inputs/00003.jsonl                       the rows of many shards, one shard behind the other
+inputs/00003-5b1c0f….jsonl               the rows of many shards, one shard behind the other
+inputs/rejected-9a40d2….jsonl            rows refused before any worker started
 shards/00012/attempts/3/claim.json       written once; the attempt number fences later writes
 shards/00012/attempts/3/part-0001.jsonl
 shards/00012/attempts/3/release.json     the attempt ended in order, and why
@@ -25,7 +25,6 @@ import re
 
 MANIFEST = "manifest.json"
 CALIBRATION = "calibration.safetensors"
-REJECTED = "rejected.jsonl"
 PROGRESS = "progress.json"
 OUTPUTS = "outputs.jsonl"
 ERRORS = "errors.jsonl"
@@ -52,8 +51,18 @@ def shard(number: int) -> str:
     return f"{SHARDS}{number:05d}/"
 
 
-def inputs(pack: int) -> str:
-    return f"{INPUTS}{pack:05d}.jsonl"
+def pack(number: int, digest: str) -> str:
+    """Names a file of inputs by what it holds: who divides the same job otherwise, because a media
+    has gone meanwhile, writes others, and the manifest says whose hold."""
+    return f"{number:05d}-{digest[:12]}"
+
+
+def inputs(pack: str) -> str:
+    return f"{INPUTS}{pack}.jsonl"
+
+
+def rejected(sha256: str) -> str:
+    return f"{INPUTS}rejected-{sha256}.jsonl"
 
 
 def commit(number: int) -> str:

@@ -118,13 +118,14 @@ class Ledger:
                     break
                 yield item
 
-    def refused_rows(self) -> Iterator[FinishedRow]:
+    def refused_rows(self, manifest: Manifest) -> Iterator[FinishedRow]:
         """Rows that were refused before any worker started, as the file has them: unchecked."""
-        with self.store.open_read(layout.REJECTED) as stream:
+        key = layout.rejected(manifest.rejected_sha256)
+        with self.store.open_read(key) as stream:
             while line := stream.readline(_MOST_LINE_BYTES):
                 if len(line) == _MOST_LINE_BYTES:
-                    raise LedgerCorrupt(f"{layout.REJECTED}: a line is longer than any of ours")
-                yield FinishedRow.from_json(line, layout.REJECTED)
+                    raise LedgerCorrupt(f"{key}: a line is longer than any of ours")
+                yield FinishedRow.from_json(line, key)
 
     # One shard
 
@@ -137,10 +138,11 @@ class Ledger:
             rows: in any order, which is the order in which they will be worked on.
         """
         data = encode_rows(rows)
-        self.store.put(layout.inputs(number), data)
-        ordered = sorted(rows, key=lambda row: row.seq)
         digest = hashlib.sha256(data).hexdigest()
-        return ShardPlan(number, len(rows), number, 0, len(data), digest, ids_sha256(ordered))
+        pack = layout.pack(number, digest)
+        self.store.put(layout.inputs(pack), data)
+        ordered = sorted(rows, key=lambda row: row.seq)
+        return ShardPlan(number, len(rows), pack, 0, len(data), digest, ids_sha256(ordered))
 
     def read_shard(self, plan: ShardPlan) -> list[ShardRow]:
         """A shard's rows. Raises LedgerCorrupt when they are not the ones the manifest fixed."""

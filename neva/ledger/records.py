@@ -85,7 +85,7 @@ class ShardPlan(Record):
 
     number: int
     num_rows: int
-    pack: int  # the file of inputs that holds this shard's
+    pack: str  # names the file of inputs that holds this shard's
     offset: int  # bytes
     num_bytes: int
     input_sha256: str

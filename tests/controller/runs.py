@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from controller.lines import put_lines
+from controller.lines import put_rejected
 from neva.ledger import (
     Claim,
     FinishedRow,
@@ -15,7 +15,6 @@ from neva.ledger import (
     Release,
     ShardRow,
     error_line,
-    layout,
 )
 from neva.store import Store
 
@@ -30,7 +29,7 @@ class MadeRun:
         ]
         self.plans = [self.ledger.write_shard(n, rows) for n, rows in enumerate(self.rows)]
         refused = FinishedRow(0, "", None, error_line(1, None, "InvalidJson", "no JSON"))
-        sha256 = put_lines(store, layout.REJECTED, [refused.to_json()])
+        sha256 = put_rejected(store, lambda: [refused.to_json()])
         job = {"metadata": {"name": "made"}, "spec": {"failure": {"failOnError": 0.5}, **spec}}
         self.manifest = Manifest(
             "run", job, "answers", "model", "prompts", 3 * num_shards + 1, 1, sha256, self.plans

@@ -84,6 +84,30 @@ def test_a_second_split_gives_the_same_manifest(
     assert split_again(job, ledger) == manifest
 
 
+def test_of_two_splits_that_find_different_media_the_first_manifest_holds_with_all_it_names(
+    ledger: Ledger, job: VideoNevaJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second is through with its files, too, before either has a manifest."""
+    write_manifest = Ledger.write_manifest
+    with take_in(job.spec, AnyQuestion(), lookups=2) as first:
+        Path(job.spec.media_base_path, "b.mp4").unlink()
+        with take_in(job.spec, AnyQuestion(), lookups=2) as second:
+            found: list[Manifest] = []
+
+            def others_come_first(ledger: Ledger, manifest: Manifest) -> Manifest:
+                monkeypatch.setattr(Ledger, "write_manifest", write_manifest)
+                found.append(split(job, ledger, first, "model"))
+                return write_manifest(ledger, manifest)
+
+            monkeypatch.setattr(Ledger, "write_manifest", others_come_first)
+            found.append(split(job, ledger, second, "model"))
+            found.append(split(job, ledger, second, "model"))
+    assert found == [found[0]] * 3
+    commit_all(ledger, found[0])
+    assert merge(ledger, found[0]).num_answered == 5
+    assert [row["line"] for row in lines(ledger.store, layout.ERRORS)] == [3]
+
+
 def test_several_processes_write_the_same_packs(
     ledger: Ledger, job: VideoNevaJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,8 +169,8 @@ def test_an_uncommitted_shard_is_no_short_file(ledger: Ledger, manifest: Manifes
 
 def test_changed_rejections_are_noticed(ledger: Ledger, manifest: Manifest) -> None:
     commit_all(ledger, manifest)
-    ledger.store.put(layout.REJECTED, b"")
-    with pytest.raises(LedgerCorrupt, match=r"rejected\.jsonl"):
+    ledger.store.put(layout.rejected(manifest.rejected_sha256), b"")
+    with pytest.raises(LedgerCorrupt, match=r"inputs/rejected-.* was overwritten"):
         merge(ledger, manifest)
 
 

@@ -117,7 +117,7 @@ def test_bad_rows_of_an_array_on_one_line_are_told_apart(start: Start) -> None:
     manifest = start(spec)
     assert isinstance(manifest, Manifest)
     assert (manifest.num_rows, manifest.num_rejected) == (3, 2)
-    rejected = start.ledger.store.get(layout.REJECTED).splitlines()
+    rejected = start.ledger.store.get(layout.rejected(manifest.rejected_sha256)).splitlines()
     assert [json.loads(line)["seq"] for line in rejected] == [0, 1]
 
 

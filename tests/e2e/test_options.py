@@ -86,8 +86,9 @@ def test_a_ledger_that_was_tampered_with_stops_the_run_with_its_reason(
     process = job.start()
     while job.output.head("manifest.json") is None:
         assert process.poll() is None
-    job.output.put("inputs/00000.jsonl", b"junk\n")
+    (pack,) = (item.key for item in job.output.list("inputs/00000-"))
+    job.output.put(pack, b"junk\n")
     printed, _ = process.communicate(timeout=120)
     assert process.returncode == 1, printed
     assert "LedgerCorrupt" in printed
-    assert "inputs/00000.jsonl was overwritten" in printed
+    assert f"{pack} was overwritten" in printed

@@ -174,7 +174,7 @@ class Watch:
     def _answered(self, process: Process, verb: str, key: str, answer: Any) -> None:
         """A process got an answer: what does it know now?"""
         mine = [made for made in self._made.values() if made.process is process]
-        self.is_merging |= verb == "get" and key == layout.REJECTED
+        self.is_merging |= verb == "get" and key.startswith(f"{layout.INPUTS}rejected-")
         if verb in ("take", "beat") and answer:
             self._last_beat_s[process] = self._world.scheduler.now_s
         if not mine:

@@ -286,8 +286,8 @@ def test_a_committed_shard_is_not_committed_again(bench: Bench) -> None:
 
 
 def test_a_message_with_an_unreadable_input_names_the_file(bench: Bench, store: Store) -> None:
-    store.put(layout.inputs(0), b"junk\n")
-    with pytest.raises(NevaError, match=r"inputs/00000\.jsonl"):
+    store.put(layout.inputs(bench.plan.pack), b"junk\n")
+    with pytest.raises(NevaError, match=r"inputs/00000-.*\.jsonl"):
         bench.run(FakeAnswerer())
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from controller.lines import put_lines
+from controller.lines import put_rejected
 from neva.ledger import (
     Claim,
     FinishedRow,
@@ -61,7 +61,7 @@ class MovingRun:
         plans = [self.ledger.write_shard(n, shard) for n, shard in enumerate(self.shards)]
         error = error_line(1, None, "InvalidJson", "line 1 is no JSON: unexpected end of data")
         refused = FinishedRow(0, "", None, error)
-        sha256 = put_lines(store, layout.REJECTED, [refused.to_json()])
+        sha256 = put_rejected(store, lambda: [refused.to_json()])
         spec = {
             "model": {"uri": "s3://models/video-neva-8b.nemo"},
             "input": {"prompts": "s3://eval/prompts.jsonl"},
