@@ -1,9 +1,10 @@
 """Leases: who works on which shard right now, with how many rows done. A hint, never the truth.
 
-A lease is one Redis string, `<attempt> <rows done> <rows failed>`, that expires unless its owner
-beats. The attempt number fences: a beat of a higher attempt takes the lease over, and the next
-beat of the lower one learns that it has lost. When Redis is flushed, leases come back with the
-next beat; until then the worst that can happen is that a shard is enqueued once too often.
+A lease is one Redis string, `<attempt> <rows done> <rows failed>`, perhaps with ` <owner>`, that
+expires unless its owner beats. The attempt number fences: a beat of a higher attempt takes the
+lease over, and the next beat of the lower one learns that it has lost. When Redis is flushed,
+leases come back with the next beat; until then the worst that can happen is that a shard is
+enqueued once too often.
 """
 
 from __future__ import annotations
@@ -14,19 +15,25 @@ from typing import Any
 
 import redis
 
-# Takes or renews the lease unless a later attempt holds it.
+# Takes or renews the lease unless a later attempt holds it, or the same number's other owner.
 _BEAT = """
 local held = redis.call('GET', KEYS[1])
-if held and tonumber(string.match(held, '^%d+')) > tonumber(ARGV[1]) then return 0 end
-redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
-if held and tonumber(string.match(held, '^%d+')) == tonumber(ARGV[1]) then return 2 end
+local attempt, owner
+if held then attempt, owner = string.match(held, '^(%d+) %d+ %d+ ?(.*)$') end
+attempt = tonumber(attempt)
+if attempt and attempt > tonumber(ARGV[1]) then return 0 end
+if attempt == tonumber(ARGV[1]) and owner ~= ARGV[2] then return 0 end
+redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4])
+if attempt == tonumber(ARGV[1]) then return 2 end
 return 1
 """
 
-# Gives the lease up if this attempt still holds it.
+# Gives the lease up if this attempt, and this owner, still holds it.
 _RELEASE = """
 local held = redis.call('GET', KEYS[1])
-if held and tonumber(string.match(held, '^%d+')) == tonumber(ARGV[1]) then
+local attempt, owner
+if held then attempt, owner = string.match(held, '^(%d+) %d+ %d+ ?(.*)$') end
+if tonumber(attempt) == tonumber(ARGV[1]) and owner == ARGV[2] then
   return redis.call('DEL', KEYS[1])
 end
 return 0
@@ -38,19 +45,25 @@ _NO_KEY = -2  # PTTL's answer
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A shard somebody works on."""
+    """A shard somebody works on.
+
+    Attributes:
+        owner: tells those apart who have no attempt yet, and the number 0 in common; no spaces. An
+            attempt's number has one owner, and needs none here.
+    """
 
     attempt: int
     num_done: int
     num_failed: int
+    owner: str = ""
 
     def encode(self) -> str:
-        return f"{self.attempt} {self.num_done} {self.num_failed}"
+        return f"{self.attempt} {self.num_done} {self.num_failed} {self.owner}".rstrip()
 
     @classmethod
     def decode(cls, value: str) -> Lease:
-        attempt, done, failed = value.split()
-        return cls(int(attempt), int(done), int(failed))
+        attempt, done, failed, *owner = value.split()
+        return cls(int(attempt), int(done), int(failed), *owner)
 
 
 class Leases:
@@ -103,12 +116,13 @@ class Leases:
         After None the owner must look into the ledger whether a later attempt has come and gone.
         """
         answer = self._beat(
-            keys=[self._key(shard)], args=[lease.attempt, lease.encode(), self._ttl_ms]
+            keys=[self._key(shard)],
+            args=[lease.attempt, lease.owner, lease.encode(), self._ttl_ms],
         )
         return {0: False, 1: None, 2: True}[int(answer)]
 
-    def release(self, shard: int, attempt: int) -> None:
-        self._release(keys=[self._key(shard)], args=[attempt])
+    def release(self, shard: int, attempt: int, owner: str = "") -> None:
+        self._release(keys=[self._key(shard)], args=[attempt, owner])
 
     def purge(self) -> None:
         """Forget all leases of the run."""

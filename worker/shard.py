@@ -33,8 +33,8 @@ log = structlog.get_logger()
 
 # How long an orderly end is tried to be written down while the lease is still held.
 _RELEASE_PAUSES_S = (0.0, 0.5, 1.0, 2.0, 4.0)
-# Of who has no attempt yet: any attempt takes it over.
-_LOOKING = Lease(0, 0, 0)
+# Of who has no attempt yet: any attempt takes its lease over.
+_LOOKS = 0
 _MAX_LOOKS = 3  # a store that takes longer than a lease every time must not stop all work
 
 
@@ -73,7 +73,7 @@ class ShardWorker:
         """
         if self.leases.get(plan.number) is not None:
             return Outcome.NOTHING_TO_DO
-        self._catch_up_releases()
+        self._catch_up_releases(self._alive_before_attempt(plan.number))
         rows = self.ledger.read_shard(plan)
         row_ids = [row.row_id for row in rows]
         # Nobody has begun most shards: the first attempt's number, if it can be had, says so.
@@ -103,35 +103,36 @@ class ShardWorker:
         The lease first, and it is held while the ledger is looked at: an attempt at work would be
         taken for a death there, and so would copies of one message that never came to work.
         """
-        if not self.leases.take(shard, _LOOKING):
+        look = Lease(_LOOKS, 0, 0, uuid.uuid4().hex)
+        if not self.leases.take(shard, look):
             return None
         attempt = None
         try:
             if may_be_first:
-                attempt = self._claim(shard, plan_attempt(row_ids, [], self.max_attempts))
+                attempt = self._claim(shard, plan_attempt(row_ids, [], self.max_attempts), look)
             if attempt is None:
-                attempt = self._look_and_claim(shard, row_ids)
+                attempt = self._look_and_claim(shard, row_ids, look)
         finally:
             if attempt is None:
-                self.leases.release(shard, _LOOKING.attempt)
+                self.leases.release(shard, look.attempt, look.owner)
         return attempt
 
-    def _look_and_claim(self, shard: int, row_ids: list[str]) -> AttemptPlan | None:
+    def _look_and_claim(self, shard: int, row_ids: list[str], look: Lease) -> AttemptPlan | None:
         """Take the number after all attempts that the ledger tells of."""
         for _ in range(_MAX_LOOKS):
             state = self.ledger.shard_state(shard)
             if state.committed:
                 return None
             past = self.ledger.past_attempts(shard, state)
-            kept = self.leases.beat(shard, _LOOKING)
+            kept = self.leases.beat(shard, look)
             if kept is False:
-                return None  # one of those attempts is at work
+                return None  # one of those attempts is at work, or somebody else looks
             if kept:
                 break
             # The lease ran out meanwhile, and somebody may have begun: look again.
-        return self._claim(shard, plan_attempt(row_ids, past, self.max_attempts))
+        return self._claim(shard, plan_attempt(row_ids, past, self.max_attempts), look)
 
-    def _claim(self, shard: int, attempt: AttemptPlan) -> AttemptPlan | None:
+    def _claim(self, shard: int, attempt: AttemptPlan, look: Lease) -> AttemptPlan | None:
         """Take the attempt's number; None when somebody else has it."""
         claim_id = uuid.uuid4().hex
         claim = Claim(attempt.number, self.config.worker_id, claim_id, list(attempt.window))
@@ -139,21 +140,21 @@ class ShardWorker:
             claimed = self.ledger.claim(shard, claim)
         except NevaError as error:
             self.unsure[shard, attempt.number] = claim, _orderly_end(error)
-            self._try_for_a_while(self._catch_up_releases)
+            self._settle_for_a_while(shard)
             raise
-        if not claimed or (not self._still_looks(shard) and self._left(shard, attempt.number)):
+        if not claimed or (not self._still(look, shard) and self._left(shard, attempt.number)):
             return None
         with contextlib.suppress(redis.RedisError):  # the heartbeat will do it, and ask the ledger
             self.leases.beat(shard, Lease(attempt.number, 0, 0))
         return attempt
 
-    def _still_looks(self, shard: int) -> bool:
+    def _still(self, look: Lease, shard: int) -> bool:
         """Whether the lease lasted while a number was taken, which may have been slow.
 
         True also where the broker can't tell: the heartbeat will ask the ledger then.
         """
         try:
-            return bool(self.leases.beat(shard, _LOOKING))
+            return bool(self.leases.beat(shard, look))
         except redis.RedisError:
             return True
 
@@ -164,10 +165,10 @@ class ShardWorker:
                 return False
             words = "a later attempt began while this one's number was taken"
             self.unreleased[shard, attempt] = Release(str(Reason.LEASE_LOST), words, counts=False)
-            self._catch_up_releases()
+            self._catch_up_releases(self._alive_before_attempt(shard))
         except NevaError as error:
             self.unreleased.setdefault((shard, attempt), _orderly_end(error))
-            self._try_for_a_while(self._catch_up_releases)
+            self._settle_for_a_while(shard)
             raise
         return True
 
@@ -205,7 +206,8 @@ class ShardWorker:
             except LeaseLost:
                 raise
             except NevaError as error:
-                self._give_back(plan.number, attempt.number, writer, _orderly_end(error))
+                end = _orderly_end(error)
+                self._give_back(plan.number, attempt.number, writer, end, heartbeat.alive)
                 raise
 
     def _answer_window(
@@ -258,7 +260,14 @@ class ShardWorker:
             )
         return True
 
-    def _give_back(self, shard: int, attempt: int, writer: PartWriter, release: Release) -> None:
+    def _give_back(
+        self,
+        shard: int,
+        attempt: int,
+        writer: PartWriter,
+        release: Release,
+        alive: Callable[[], None],
+    ) -> None:
         """Keep what is finished and write down that nobody was killed.
 
         The store may be the very thing that failed, so it is tried for a while; what still can't
@@ -268,13 +277,29 @@ class ShardWorker:
 
         def finish() -> None:
             writer.flush()
-            self._catch_up_releases()
+            alive()
+            self._catch_up_releases(alive)
 
-        self._try_for_a_while(finish)
+        self._try_for_a_while(finish, alive)
 
-    def _try_for_a_while(self, finish: Callable[[], None]) -> None:
+    def _settle_for_a_while(self, shard: int) -> None:
+        alive = self._alive_before_attempt(shard)
+        self._try_for_a_while(lambda: self._catch_up_releases(alive), alive)
+
+    def _alive_before_attempt(self, shard: int) -> Callable[[], None]:
+        """The child's sign of life while it has no heartbeat yet."""
+        return lambda: self.config.still_working_on(shard)
+
+    def _try_for_a_while(self, finish: Callable[[], None], alive: Callable[[], None]) -> None:
+        """Call `finish` until it raises no store error, a few times.
+
+        Args:
+            alive: a sign of life between two requests: a store that hangs takes minutes for each,
+                and a child that waits for it is not stuck.
+        """
         for pause_s in _RELEASE_PAUSES_S:
             self.sleep(pause_s)
+            alive()
             try:
                 finish()
             except LeaseLost:
@@ -284,13 +309,15 @@ class ShardWorker:
                 continue
             return
 
-    def _catch_up_releases(self) -> None:
+    def _catch_up_releases(self, alive: Callable[[], None]) -> None:
         for (shard, attempt), (claim, release) in list(self.unsure.items()):
+            alive()
             # Once more: it is ours then, or somebody else's, but won't appear any more by itself.
             if self.ledger.claim(shard, claim):
                 self.unreleased[shard, attempt] = release
             del self.unsure[shard, attempt]
         for (shard, attempt), release in list(self.unreleased.items()):
+            alive()
             self.ledger.release(shard, attempt, release)
             del self.unreleased[shard, attempt]
 

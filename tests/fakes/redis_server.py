@@ -162,22 +162,29 @@ class FakeRedis:
         return run
 
     def _beat(self, key: str, args: list[Any]) -> int:
-        attempt, value, ttl_ms = args
-        held = self._attempt(key)
-        if held is not None and held > int(attempt):
+        attempt, owner, value, ttl_ms = args
+        held = self._holder(key)
+        if held is not None and (
+            held[0] > int(attempt) or (held[0] == int(attempt) and held[1] != owner)
+        ):
             return 0
         self._set(key, value, ttl_ms / 1000)
-        return 2 if held == int(attempt) else 1
+        return 1 if held is None or held[0] != int(attempt) else 2
 
     def _release(self, key: str, args: list[Any]) -> int:
-        if self._attempt(key) != int(args[0]):
+        attempt, owner = args
+        if self._holder(key) != (int(attempt), owner):
             return 0
         del self._strings[key]
         return 1
 
-    def _attempt(self, key: str) -> int | None:
+    def _holder(self, key: str) -> tuple[int, str] | None:
+        """(attempt, owner) of a lease."""
         held = self.peek(key)
-        return int(held.split()[0]) if held is not None else None
+        if held is None:
+            return None
+        attempt, _, _, *owner = held.decode().split()
+        return int(attempt), "".join(owner)
 
     def peek(self, key: str) -> bytes | None:
         """What `get` would answer, without asking for it."""

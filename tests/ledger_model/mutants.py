@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,7 @@ import worker.shard
 from controller.plan import Observed, shards_to_enqueue
 from controller.reconciler import Reconciler
 from controller.retry.base import BaseRun
+from neva.lease import Lease
 from neva.ledger import (
     Commit,
     FinishedRow,
@@ -129,7 +130,8 @@ def _claimed_without_a_lease(
     if state.committed:
         return None
     past = self.ledger.past_attempts(shard, state)
-    return self._claim(shard, plan_attempt(row_ids, past, self.max_attempts))
+    plan = plan_attempt(row_ids, past, self.max_attempts)
+    return self._claim(shard, plan, Lease(0, 0, 0, "nobody"))
 
 
 def _answer_of_a_batch(
@@ -139,7 +141,7 @@ def _answer_of_a_batch(
     return {**row.record, "response": f"answer to {row.row_id}{noise}", "attempt": attempt}
 
 
-def _unsure_claims_forgotten(self: ShardWorker) -> None:
+def _unsure_claims_forgotten(self: ShardWorker, alive: Callable[[], None]) -> None:
     for (shard, attempt), release in list(self.unreleased.items()):
         self.ledger.release(shard, attempt, release)
         del self.unreleased[shard, attempt]
@@ -160,13 +162,23 @@ def _state_from_a_listing(self: Ledger, number: int) -> ShardState:
 
 
 def _give_back_unflushed(
-    self: ShardWorker, shard: int, attempt: int, writer: PartWriter, release: Release
+    self: ShardWorker,
+    shard: int,
+    attempt: int,
+    writer: PartWriter,
+    release: Release,
+    alive: Callable[[], None],
 ) -> None:
     self.ledger.release(shard, attempt, release)
 
 
 def _give_back_unreleased(
-    self: ShardWorker, shard: int, attempt: int, writer: PartWriter, release: Release
+    self: ShardWorker,
+    shard: int,
+    attempt: int,
+    writer: PartWriter,
+    release: Release,
+    alive: Callable[[], None],
 ) -> None:
     writer.flush()
 

@@ -138,6 +138,21 @@ def test_a_beat_takes_and_renews_but_never_from_a_later_attempt(
         assert (leases.get(7) is None) is gone
 
 
+def test_of_two_owners_of_one_number_only_who_took_the_lease_beats_and_ends_it(client: Any) -> None:
+    leases = Leases(client, "run", ttl_s=30)
+    mine, yours = Lease(0, 0, 0, "me"), Lease(0, 0, 0, "you")
+    assert leases.take(7, mine)
+    for other in (yours, Lease(0, 0, 0)):
+        assert leases.beat(7, other) is False
+        leases.release(7, 0, other.owner)
+    assert leases.beat(7, mine) is True
+    assert leases.get(7) == mine
+    assert leases.beat(7, Lease(1, 0, 0)) is None, "an attempt takes it over"
+    assert leases.beat(7, mine) is False
+    leases.release(7, 0, "me")
+    assert leases.get(7) == Lease(1, 0, 0)
+
+
 def test_a_lease_expires_and_is_taken_again(client: Any, clock: Clock) -> None:
     leases = Leases(client, "run", ttl_s=0.05)
     assert leases.take(7, Lease(1, 0, 0))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import redis
@@ -13,6 +15,8 @@ from neva.lease import Lease
 from neva.ledger import Claim, Ledger, ShardState, layout
 from neva.store import AlreadyExists, Store, StoreUnavailable
 from tests.worker.shard_bench import Bench, FakeAnswerer
+from worker.config import WorkerConfig
+from worker.heartbeat import Heartbeat
 from worker.shard import Outcome
 
 
@@ -95,11 +99,27 @@ def test_a_shard_whose_lease_ran_out_while_it_was_looked_at_is_looked_at_again(
         nonlocal num_looks
         num_looks += 1
         if num_looks == 1:
-            bench.leases.release(0, 0)
+            bench.leases.purge()
 
     ledger.meanwhile = expire
     assert bench.worker(FakeAnswerer(), ledger).run(bench.plan, None) is Outcome.COMMITTED
     assert num_looks == 2
+
+
+def test_who_looks_can_not_end_the_lease_of_another_who_looks(bench: Bench, store: Store) -> None:
+    """The first one's ran out, and another began to look."""
+    bench.killed_attempt(1, ["0"], [])
+    other = Lease(0, 0, 0, "other")
+
+    def expire_and_look() -> None:
+        bench.leases.purge()
+        assert bench.leases.take(0, other)
+
+    ledger = WatchedLedger(store)
+    ledger.meanwhile = expire_and_look
+    assert bench.worker(FakeAnswerer(), ledger).run(bench.plan, None) is Outcome.NOTHING_TO_DO
+    assert bench.leases.get(0) == other, "neither renewed nor released"
+    assert bench.ledger.shard_state(0).attempts == (1,)
 
 
 class LateLedger(Ledger):
@@ -118,7 +138,7 @@ def test_an_attempt_that_another_overtook_while_it_was_claimed_does_not_begin(
     bench: Bench, store: Store
 ) -> None:
     def expire_and_overtake() -> None:
-        bench.leases.release(0, 0)
+        bench.leases.purge()
         bench.killed_attempt(2, ["0"], [])
 
     ledger = LateLedger(store)
@@ -133,7 +153,7 @@ def test_an_attempt_whose_lease_ran_out_while_it_was_claimed_goes_on_when_nobody
     bench: Bench, store: Store
 ) -> None:
     ledger = LateLedger(store)
-    ledger.meanwhile = lambda: bench.leases.release(0, 0)
+    ledger.meanwhile = lambda: bench.leases.purge()
     assert bench.worker(FakeAnswerer(), ledger).run(bench.plan, None) is Outcome.COMMITTED
     assert bench.answers() == [(str(n), 1) for n in range(6)]
 
@@ -186,3 +206,25 @@ def test_a_claim_that_stays_unsure_is_settled_with_the_next_message(
     assert not bench.ledger.shard_state(0).released
     assert worker.run(bench.plan, None) is Outcome.COMMITTED
     assert bench.ledger.shard_state(0).released == {1}
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_child_that_waits_for_a_store_that_hangs_gives_signs_of_life(
+    bench: Bench, store: Store, monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
+    """Each request takes minutes. Else the child is killed as stuck, which counts."""
+    events: list[str] = []
+    where, name = (Heartbeat, "alive") if begun else (WorkerConfig, "still_working_on")
+    monkeypatch.setattr(where, name, lambda *_: events.append("sign of life"))
+
+    def hang(*_: object) -> NoReturn:
+        events.append("request")
+        raise StoreUnavailable("no answer for minutes")
+
+    ledger = Ledger(store)
+    for request in ("write_part", "release", *([] if begun else ["claim"])):
+        monkeypatch.setattr(ledger, request, hang)
+    with pytest.raises(StoreUnavailable):
+        bench.worker(FakeAnswerer(), ledger).run(bench.plan, None)
+    assert events.count("request") == 6
+    assert ("request", "request") not in list(pairwise(events))
