@@ -33,15 +33,17 @@ class Observed:
     idle_since_s: Mapping[int, float] = field(default_factory=dict)
 
 
-def shards_to_enqueue(seen: Observed, grace_s: float) -> list[int]:
-    """Shards for which a message must be sent behind all others, ascending.
+def shards_to_enqueue(seen: Observed, grace_s: float, left: Collection[int]) -> list[int]:
+    """Shards, other than those `left`, for which a message must be sent behind all others.
+
+    Ascending.
 
     A shard this controller never enqueued gets its message. One that was never seen at work either
     lost its message when no message has waited for `grace_s`, which covers the time between a
     message's leaving the queue and its worker's first beat. A message too many costs a worker one
     look into the ledger, so being early is cheap; being late leaves a GPU idle.
     """
-    left = set(shards_left(seen, grace_s))
+    left = set(left)
     unseen = [
         shard
         for shard in seen.open_shards

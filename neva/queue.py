@@ -127,10 +127,14 @@ def send(app: Celery, message: ShardMessage, *, first: bool = False) -> None:
     )
 
 
-def waiting_shards(client: redis.Redis, run_id: str) -> set[int]:
-    """Shards whose messages wait in the run's queue. Reads the whole queue."""
+def waiting_shards(client: redis.Redis, run_id: str, *, first: bool = False) -> set[int]:
+    """Shards whose messages wait in the run's queue. Reads the whole queue.
+
+    Args:
+        first: only those before all others, which are few.
+    """
     shards = set()
-    for name in _lists(run_id):
+    for name in _lists(run_id)[: 1 if first else None]:
         start = 0
         while messages := client.lrange(name, start, start + _READ_CHUNK - 1):
             shards |= {_shard_of(message) for message in messages}

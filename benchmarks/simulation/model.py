@@ -16,8 +16,10 @@ from benchmarks.simulation.limits import Limit
 from benchmarks.simulation.world import Costs, Job, Place, Trouble
 from neva.ledger.layout import NUM_SHARDS_IN_ORDER
 
-# The reconciler's: messages that wait at a time, and how much of its time it lists.
+# The reconciler's: messages that wait and commits that it reads at a time, and how much of its time
+# it lists.
 MAX_WAITING = 1000
+COMMIT_READERS = 8
 _LISTING_SHARE = 0.1
 _LONGEST_PAUSE_S = 30.0
 _KEYS_PER_PAGE = 1000
@@ -226,8 +228,10 @@ class Simulation:
         took_s = 0.0
         if self._now_s >= self._next_listing_s:
             pages = self._keys_to_list() / _KEYS_PER_PAGE + 1
-            reads = pages + shards.unseen_commits * costs.controller_reads
-            took_s = reads * place.read_s + self._reads.take(self._now_s, reads)
+            of_commits = shards.unseen_commits * costs.controller_reads
+            one_after_the_other = pages + of_commits / COMMIT_READERS
+            took_s = one_after_the_other * place.read_s
+            took_s += self._reads.take(self._now_s, pages + of_commits)
             shards.num_seen += shards.unseen_commits
             shards.unseen_commits = 0
             pause_s = min(took_s / _LISTING_SHARE, _LONGEST_PAUSE_S)

@@ -17,6 +17,7 @@ from benchmarks.simulate import (
 )
 from benchmarks.simulation.chart import line_chart
 from benchmarks.simulation.limits import Limit
+from benchmarks.simulation.model import COMMIT_READERS
 from benchmarks.simulation.real_run import kind_of
 from benchmarks.simulation.world import Costs, Job, Place, Trouble
 
@@ -65,9 +66,9 @@ def test_crashes_beyond_the_limit_start_another_round() -> None:
     assert strict.answered_s > patient.answered_s
 
 
-def test_a_controller_that_reads_commits_one_by_one_starves_workers_of_small_shards() -> None:
+def test_a_controller_that_reads_too_few_commits_starves_workers_of_small_shards() -> None:
     costs = replace(_FREE, controller_reads=1)
-    place = Place(read_s=0.1, look_s=1)
+    place = Place(read_s=0.1 * COMMIT_READERS, look_s=1)
     job = Job(200_000, 100, max_rows=16, rows_per_s=10, start_s=0)  # 62 shards a second
     starved = simulate(job, place, costs=costs)
     larger = simulate(replace(job, max_rows=256), place, costs=costs)

@@ -29,40 +29,44 @@ def seen(
     )
 
 
+def behind(looked: Observed) -> list[int]:
+    return shards_to_enqueue(looked, GRACE_S, shards_left(looked, GRACE_S))
+
+
 def test_every_shard_is_enqueued_once_at_the_start() -> None:
-    assert shards_to_enqueue(seen({2, 0, 1}), GRACE_S) == [0, 1, 2]
+    assert behind(seen({2, 0, 1})) == [0, 1, 2]
     again = seen({0, 1, 2}, enqueued_at_s=dict.fromkeys(range(3), 100.0), waiting_at_s=100.0)
-    assert shards_to_enqueue(again, GRACE_S) == []
+    assert behind(again) == []
 
 
 def test_a_shard_without_message_lease_and_commit_is_enqueued_again() -> None:
-    assert shards_to_enqueue(seen({7}, enqueued_at_s={7: 90.0}), GRACE_S) == [7]
+    assert behind(seen({7}, enqueued_at_s={7: 90.0})) == [7]
 
 
 def test_a_shard_somebody_works_on_is_left_alone() -> None:
-    assert shards_to_enqueue(seen({7}, {7}, {7: 0.0}), GRACE_S) == []
+    assert behind(seen({7}, {7}, {7: 0.0})) == []
 
 
 def test_a_message_on_its_way_has_time_to_arrive() -> None:
-    assert shards_to_enqueue(seen({7}, enqueued_at_s={7: 96.0}), GRACE_S) == []
+    assert behind(seen({7}, enqueued_at_s={7: 96.0})) == []
 
 
 def test_nothing_counts_as_lost_while_messages_wait_or_have_just_left() -> None:
     for waiting_at_s in (100.0, 96.0):
         just_left = seen({7}, enqueued_at_s={7: 0.0}, waiting_at_s=waiting_at_s)
-        assert shards_to_enqueue(just_left, GRACE_S) == []
+        assert behind(just_left) == []
 
 
 def test_a_shard_whose_lease_ran_out_goes_before_all_that_waits() -> None:
     killed = seen({7, 8}, set(), {7: 50.0, 8: 50.0}, waiting_at_s=100.0, expires_at_s={7: 99.9})
     assert shards_left(killed, GRACE_S) == [7]
-    assert shards_to_enqueue(killed, GRACE_S) == [], "not a second time"
+    assert behind(killed) == [], "not a second time"
 
 
 def test_a_lease_that_is_gone_before_its_time_is_waited_for() -> None:
     given_back = seen({7}, set(), {7: 50.0}, expires_at_s={7: 100.1})
     assert shards_left(given_back, GRACE_S) == []
-    assert shards_to_enqueue(given_back, GRACE_S) == []
+    assert behind(given_back) == []
 
 
 def test_nothing_is_left_that_is_at_work_done_or_has_not_been_begun() -> None:
@@ -78,7 +82,7 @@ def test_a_taken_message_that_brought_no_lease_in_time_goes_before_all_that_wait
     idle = seen({7, 8}, set(), {7: 50.0, 8: 50.0}, 100.0, idle_since_s={7: 95.0, 8: 96.0})
     assert shards_left(idle, GRACE_S) == [7]
     waiting_no_more = replace(idle, waiting_at_s=50.0)
-    assert shards_to_enqueue(waiting_no_more, GRACE_S) == [], "it is waited for"
+    assert behind(waiting_no_more) == [], "it is waited for"
 
 
 @given(
@@ -100,10 +104,10 @@ def test_committed_shards_are_never_enqueued_and_lost_ones_always_in_the_end_and
     observed = seen(open_shards, leased, enqueued_at_s, waiting_at_s, expires_at_s, idle_since_s)
     later = replace(observed, now_s=observed.now_s + GRACE_S)
     for look in (observed, later):
-        first, last = shards_left(look, GRACE_S), shards_to_enqueue(look, GRACE_S)
+        first, last = shards_left(look, GRACE_S), behind(look)
         assert set(first) | set(last) <= open_shards - leased
         assert not set(first) & set(last)
     assert {
         *shards_left(later, GRACE_S),
-        *shards_to_enqueue(later, GRACE_S),
+        *behind(later),
     } == open_shards - leased

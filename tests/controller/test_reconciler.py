@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -77,6 +78,13 @@ class Bench:
             name = queue.queue_name(RUN)
             message = connection.SimpleQueue(self.app.amqp.queues[name]).get(timeout=5)
             return int(message.payload[1]["shard"])
+
+    def put_back(self) -> None:
+        """kombu returns what was taken too long ago: all that is held now."""
+        held = self.client.zrange("unacked_index", 0, -1)
+        self.client.zadd("unacked_index", dict.fromkeys(held, 0.0))
+        with self.app.connection_for_read() as connection:
+            connection.default_channel.qos.restore_visible()
 
     def commit(self, shard: int, failed: int = 0) -> None:
         rows = [
@@ -225,6 +233,46 @@ def test_who_is_killed_before_its_lease_is_seen_costs_the_shard_no_visibility_ti
         bench.now_s += GRACE_S
     bench.reconciler.step()
     assert bench.num_messages() == 3, "that one's death is noticed, too"
+
+
+def test_messages_do_not_pile_up_while_a_store_hangs(bench: Bench) -> None:
+    """Whoever takes one holds it for minutes, without a lease, and kombu puts it back before."""
+    bench.reconciler.step()
+    num_messages = []
+    for _ in range(8):
+        taken = bench.pop_and_die()
+        bench.reconciler.step()
+        bench.now_s += GRACE_S
+        bench.reconciler.step()
+        assert taken in queue.waiting_shards(bench.client, RUN, first=True)
+        bench.put_back()
+        bench.reconciler.step()
+        num_messages.append(bench.num_messages())
+    assert num_messages[:2] == [4, 5]
+    assert num_messages[2:] == [5] * 6, "the copy that waits is enough"
+
+
+def test_commits_are_read_at_the_same_time_and_counted_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that can't be read does not cost the count of those before it, or its own later."""
+    together = threading.Barrier(2, timeout=30)
+    read_commit = bench.ledger.read_commit
+
+    def wait_for_another(number: int) -> Commit:
+        if number == 2:
+            raise StoreUnavailable("503")
+        together.wait()
+        return read_commit(number)
+
+    for shard in range(3):
+        bench.commit(shard, failed=1)
+    monkeypatch.setattr(bench.ledger, "read_commit", wait_for_another)
+    with pytest.raises(StoreUnavailable):
+        bench.reconciler.step()
+    monkeypatch.setattr(bench.ledger, "read_commit", read_commit)
+    progress = bench.reconciler.step(listing=True)
+    assert (progress.num_shards_done, progress.num_failed, progress.num_done) == (3, 4, 7)
 
 
 def test_what_other_controllers_sent_and_a_worker_holds_is_not_taken_for_left(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -68,8 +68,8 @@ def _done_when_redis_says_so(self: Reconciler) -> None:
             self._open.pop(shard)
 
 
-def _only_new_shards(seen: Observed, grace_s: float) -> list[int]:
-    return [n for n in shards_to_enqueue(seen, grace_s) if n not in seen.enqueued_at_s]
+def _only_new_shards(seen: Observed, grace_s: float, left: Collection[int]) -> list[int]:
+    return [n for n in shards_to_enqueue(seen, grace_s, left) if n not in seen.enqueued_at_s]
 
 
 def _claim_whatever_lies_there(self: Ledger, number: int, claim: Any) -> bool:

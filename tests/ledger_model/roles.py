@@ -175,6 +175,7 @@ def run_controller(world: World) -> None:
                 Leases(world.server, manifest.run_id, LEASE_TTL_S),  # type: ignore[arg-type]
                 grace_s=LEASE_TTL_S,
                 clock=world.scheduler.clock,
+                readers=1,
             )
             while not _step(reconciler):
                 world.scheduler.sleep(0.5)
