@@ -159,19 +159,23 @@ def _small_files(part: _Part, folder: Path) -> Path:
 
 def _fetch(part: _Part, cache_dir: Path) -> Path:
     local = _local(part)
+    if local is not None and not (part.is_file and is_compressed(local)):
+        return local  # without its digest, for which every byte would have to be read
     folder = cache_dir / "models" / part.digest[:32]
     if local is None:
-        local = folder / part.files[0].key if part.is_file else folder
-        if not (folder / _COMPLETE).exists():
-            for item in part.files:
-                # A download appears whole, so that two workers on one disk can't hurt each other.
-                (folder / item.key).parent.mkdir(parents=True, exist_ok=True)
-                part.store.download(item.key, folder / item.key)
-            (folder / _COMPLETE).touch()
-    if part.is_file and is_compressed(local):
-        folder.mkdir(parents=True, exist_ok=True)
-        return unpack(local, folder / "unpacked")
-    return local
+        local = _download(part, folder)
+    return unpack(local, folder / "unpacked") if part.is_file and is_compressed(local) else local
+
+
+def _download(part: _Part, folder: Path) -> Path:
+    """The part in this folder, unless it is there from before."""
+    if not (folder / _COMPLETE).exists():
+        for item in part.files:
+            # A download appears whole, so that two workers on one disk can't hurt each other.
+            (folder / item.key).parent.mkdir(parents=True, exist_ok=True)
+            part.store.download(item.key, folder / item.key)
+        (folder / _COMPLETE).touch()
+    return folder / part.files[0].key if part.is_file else folder
 
 
 class _RemoteFile(io.RawIOBase):

@@ -102,3 +102,17 @@ def test_a_part_that_is_not_there_is_named(store: Store, tmp_path: Path) -> None
         with pytest.raises(ConfigError, match="no model there") as raised:
             find_model(Model.model_validate({"uri": uri, **missing}))
         assert next(iter(missing.values())).rstrip("/") in raised.value.message
+
+
+def test_a_model_that_is_here_already_is_not_read_to_be_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model").mkdir()
+    write_model_dir(tmp_path / "model")
+    parts = find_model(Model.model_validate({"uri": str(tmp_path / "model")}))
+
+    def unwanted(*_: object) -> None:
+        raise AssertionError("gigabytes would be hashed")
+
+    monkeypatch.setattr("hashlib.file_digest", unwanted)
+    assert fetch_model(parts, tmp_path / "cache").path == tmp_path / "model"
