@@ -12,8 +12,8 @@ MINISTACK := .venv-ministack/bin/ministack
 SMOLLM2 := $(VENV)/.smollm2
 
 .PHONY: setup docs reference simulate simulate-costs chaos crds chart-readme test-images demo \
-	accuracy bench-engine bench-operator \
-	bench-scale bench-judge check-intervals test mutants test-stores test-operator test-cluster test-dashboards \
+	accuracy bench-engine bench-gpu bench-operator \
+	bench-scale bench-judge check-intervals test test-gpu mutants test-stores test-operator test-cluster test-dashboards \
 	test-slow test-report test-judge-model lint types layers pytest test-smollm2 format clean
 
 setup: $(INSTALLED)
@@ -71,6 +71,14 @@ accuracy: $(INSTALLED)
 # The engine against transformers on one thread; minutes.
 bench-engine: $(INSTALLED)
 	@OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m benchmarks.bench_engine
+
+# On one GPU: the engine against transformers, at LLaVA-1.5-7B's size; minutes, 64 GB of memory.
+bench-gpu: $(INSTALLED)
+	@$(BIN)/python -W ignore -m benchmarks.bench_gpu --folder /dev/shm
+
+# The engine's tests on the GPUs that are there; tests that want more ranks are skipped.
+test-gpu: $(INSTALLED)
+	NEVA_TEST_DEVICE=cuda $(BIN)/python -m pytest tests/worker/engine tests/worker/checkpoint
 
 # The report of ten thousand rows, valid HTML, and no serious finding of axe-core, both from npm; the
 # same of the live view, and what it costs to follow ten thousand rows. Minutes.

@@ -24,10 +24,11 @@ from benchmarks.contenders import Answers, OurEngine, Timed, Transformers, timed
 from benchmarks.floor import floor_s
 from benchmarks.workloads import (
     DEMO_MODEL_DIR,
+    MID,
     Workload,
     demo_workload,
-    mid_workload,
-    write_mid_model,
+    random_workload,
+    write_random_model,
 )
 from neva.templates import InsertMedia
 from worker.engine import distributed
@@ -154,13 +155,13 @@ def _run_mid(
     directory: Path, ranks: Ranks, num_videos: int
 ) -> tuple[dict[InsertMedia, Comparison], MidFigures]:
     model_dir = directory / "mid-model"
-    write_mid_model(model_dir)
+    write_random_model(MID, model_dir)
     transformers, ours = Transformers(model_dir), OurEngine(model_dir, ranks)
     comparisons: dict[InsertMedia, Comparison] = {}
     floor_shares = []
     passes_before = ours.engine.inputs.vision.num_passes
     for side in _SIDES:
-        workload = mid_workload(side, num_videos, model_dir, directory)
+        workload = random_workload(MID, side, num_videos, model_dir, directory)
         comparisons[side] = compare(
             workload, transformers, ours, _MID_BATCH_SIZES, 1, _MID_OWN_ROUNDS
         )
@@ -169,7 +170,8 @@ def _run_mid(
         print(f"{workload.name}: necessary matrix multiplications {floor:.2f} CPU seconds")
     num_passes = ours.engine.inputs.vision.num_passes - passes_before
     num_videos_asked = num_videos * len(_SIDES) * _MID_OWN_ROUNDS
-    workload = mid_workload(
+    workload = random_workload(
+        MID,
         "left",
         1,
         model_dir,

@@ -25,7 +25,7 @@ from unittest import mock
 import torch
 
 from benchmarks.contenders import OurEngine
-from benchmarks.workloads import Workload, mid_workload, write_mid_model
+from benchmarks.workloads import MID, Workload, random_workload, write_random_model
 from worker.engine import distributed, vision
 from worker.engine.distributed import gather_all
 
@@ -146,10 +146,10 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="neva-bench-") as folder:
         directory = Path(folder)
-        write_mid_model(directory / "model")
+        write_random_model(MID, directory / "model")
         workloads = [
-            mid_workload(
-                "left", arguments.videos, directory / "model", directory, num_new_tokens=count
+            random_workload(
+                MID, "left", arguments.videos, directory / "model", directory, num_new_tokens=count
             )
             for count in (1, arguments.new_tokens)
         ]

@@ -1,8 +1,9 @@
 """Those who answer a workload: transformers one by one, transformers in batches, our engine.
 
 Each returns its rows' greedy tokens without the end-of-sequence id, so that they can be compared.
-Time is CPU time of this process, which has one thread: the same as the clock's on a machine of
-one's own, and hardly touched by what else runs on a shared one.
+On a CPU, time is CPU time of this process, which has one thread: the same as the clock's on a
+machine of one's own, and hardly touched by what else runs on a shared one. On a GPU it is the
+clock's.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from neva.model_profile import read_model_profile
 from worker.engine.build import load_engine
 from worker.engine.distributed import Ranks
 from worker.engine.engine import Engine
-from worker.engine.launch import EngineConfig
+from worker.engine.launch import EngineConfig, Precision
 from worker.engine.protocol import GenerateRequest, GenerateResult
 
 Answers = dict[str, tuple[int, ...]]
@@ -30,25 +31,33 @@ Answers = dict[str, tuple[int, ...]]
 @dataclass(frozen=True, slots=True)
 class Timed:
     answers: Answers
-    seconds: float  # CPU
+    seconds: float  # of CPU, on a GPU of the clock
 
 
-def timed(answer: Callable[[], Answers]) -> Timed:
-    start_s = time.process_time()
-    answers = answer()
-    return Timed(answers, time.process_time() - start_s)
+def timed(answer: Callable[[], Answers], device: torch.device | None = None) -> Timed:
+    on_gpu = device is not None and device.type == "cuda"
+    clock = time.perf_counter if on_gpu else time.process_time
+    start_s = clock()
+    answers = answer()  # lists of numbers: whoever computes them on a GPU has waited for it
+    return Timed(answers, clock() - start_s)
 
 
 class Transformers:
     """`generate` of Hugging Face transformers, batches padded on the left."""
 
-    def __init__(self, model_dir: Path) -> None:
+    def __init__(
+        self,
+        model_dir: Path,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | None = None,
+    ) -> None:
         profile = read_model_profile(model_dir)
+        self._device = device or torch.device("cpu")
+        self._dtype = dtype
         self._image_token_id = profile.image_token_id
         self._eos_ids = profile.eos_token_ids
-        self._model: Any = LlavaForConditionalGeneration.from_pretrained(
-            model_dir, dtype=torch.float32
-        )
+        model: Any = LlavaForConditionalGeneration.from_pretrained(model_dir, dtype=dtype)
+        self._model = model.to(self._device)
 
     def answer(self, workload: Workload, batch_size: int) -> Answers:
         answers: Answers = {}
@@ -65,11 +74,14 @@ class Transformers:
         length = max(len(ids) for ids in all_ids)
         pad_id = self._eos_ids[0]
         generated = self._model.generate(
-            input_ids=torch.tensor([[pad_id] * (length - len(ids)) + ids for ids in all_ids]),
-            attention_mask=torch.tensor(
-                [[0] * (length - len(ids)) + [1] * len(ids) for ids in all_ids]
+            input_ids=torch.tensor(
+                [[pad_id] * (length - len(ids)) + ids for ids in all_ids], device=self._device
             ),
-            pixel_values=read_pixels(rows),
+            attention_mask=torch.tensor(
+                [[0] * (length - len(ids)) + [1] * len(ids) for ids in all_ids],
+                device=self._device,
+            ),
+            pixel_values=read_pixels(rows).to(device=self._device, dtype=self._dtype),
             max_new_tokens=rows[0].sampling.max_new_tokens,
             min_new_tokens=rows[0].sampling.min_new_tokens,
             do_sample=False,
@@ -89,15 +101,15 @@ class Transformers:
 class OurEngine:
     """The engine in this process, one rank; every answering starts with empty caches."""
 
-    def __init__(self, model_dir: Path, ranks: Ranks) -> None:
+    def __init__(self, model_dir: Path, ranks: Ranks, precision: Precision = "fp32") -> None:
         self._ranks = ranks
         self._config = EngineConfig(
             model_dir=model_dir,
             tensor_parallel_size=ranks.tensor_size,
-            precision="fp32",
+            precision=precision,
             socket_path=Path("unused"),
             scratch_dir=Path("unused"),
-            device="cpu",
+            device="cuda" if ranks.device.type == "cuda" else "cpu",
         )
         self.engine: Engine = load_engine(self._config, ranks).engine
         self._next_ticket = 0

@@ -1,8 +1,9 @@
 """What the contenders answer: videos, questions about each, and the model that is asked.
 
 `demo` is the demo model with the demo's scenes and questions. `mid` is a random LLaVA with a LLaMA
-of 103 million parameters and the smallest usual tower of 256 patches (ViT-S/14); its sizes are
-those of Video NeVA's default, 8 frames of 256 visual tokens.
+of 103 million parameters and the smallest usual tower of 256 patches (ViT-S/14), `large` one of
+LLaVA-1.5-7B's sizes with the tower of Video NeVA's default, ViT-L/14 at 224 pixels. Their videos
+are those of that default: 8 frames of 256 visual tokens.
 """
 
 from __future__ import annotations
@@ -35,14 +36,13 @@ NUM_QUESTIONS: Final = 3
 _DEMO_RENDER_SIZE: Final = 96  # pixels
 _DEMO_NEW_TOKENS: Final = 24
 
-_MID_FRAMES: Final = 8
-_MID_IMAGE_SIZE: Final = 224
-_MID_PATCH_SIZE: Final = 14
-_MID_VOCAB: Final = 8192
-_MID_NEW_TOKENS: Final = 64
-_MID_SYSTEM_TOKENS: Final = 36  # the v1 template's system sentence, roughly
-_MID_QUESTION_TOKENS: Final = (11, 14, 17, 12)
-_MID_SUFFIX_TOKENS: Final = 4
+_FRAMES: Final = 8
+_IMAGE_SIZE: Final = 224
+_PATCH_SIZE: Final = 14
+_NEW_TOKENS: Final = 64
+_SYSTEM_TOKENS: Final = 36  # the v1 template's system sentence, roughly
+_QUESTION_TOKENS: Final = (11, 14, 17, 12)
+_SUFFIX_TOKENS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,86 +88,114 @@ def demo_workload(insert: InsertMedia, num_videos: int, directory: Path) -> Work
     return Workload(f"demo_{insert}", DEMO_MODEL_DIR, tuple(requests))
 
 
-def mid_workload(
+@dataclass(frozen=True, slots=True)
+class RandomModel:
+    """Sizes of a random LLaVA; what is not here is the same for all."""
+
+    name: str
+    tower_hidden: int
+    tower_layers: int
+    tower_heads: int
+    hidden: int
+    mlp: int
+    layers: int
+    heads: int
+    vocab: int
+    # Wide enough that the best two tokens of a step are no near tie.
+    weight_range: float
+
+
+MID: Final = RandomModel("mid", 384, 12, 6, 1024, 2816, 8, 16, 8192, 0.05)
+LARGE: Final = RandomModel("large", 1024, 24, 16, 4096, 11008, 32, 32, 32064, 0.02)
+
+
+def random_workload(
+    model: RandomModel,
     insert: InsertMedia,
     num_videos: int,
     model_dir: Path,
     directory: Path,
     *,
     num_questions: int = NUM_QUESTIONS,
-    num_new_tokens: int = _MID_NEW_TOKENS,
+    num_new_tokens: int = _NEW_TOKENS,
 ) -> Workload:
-    """Noise videos and random questions of unequal length for the model of `write_mid_model`."""
+    """Noise videos and random questions of unequal length for the model of `write_random_model`."""
     rng = np.random.default_rng(6)
 
     def ids(count: int) -> tuple[int, ...]:
-        return tuple(int(token) for token in rng.integers(3, _MID_VOCAB - 1, count))
+        return tuple(int(token) for token in rng.integers(3, model.vocab - 1, count))
 
-    system, suffix = ids(_MID_SYSTEM_TOKENS), ids(_MID_SUFFIX_TOKENS)
+    system, suffix = ids(_SYSTEM_TOKENS), ids(_SUFFIX_TOKENS)
     sampling = SamplingParams(
         greedy=True, max_new_tokens=num_new_tokens, min_new_tokens=num_new_tokens
     )
-    shape = (_MID_FRAMES, 3, _MID_IMAGE_SIZE, _MID_IMAGE_SIZE)
+    shape = (_FRAMES, 3, _IMAGE_SIZE, _IMAGE_SIZE)
     requests: list[GenerateRequest] = []
     for video in range(num_videos):
         pixels = rng.standard_normal(shape).astype(np.float32)
-        media = _write_media(directory / f"mid-{insert}-{video}.f32", pixels)
+        media = _write_media(directory / f"{model.name}-{insert}-{video}.f32", pixels)
         for number in range(num_questions):
-            question = ids(_MID_QUESTION_TOKENS[number])
+            question = ids(_QUESTION_TOKENS[number])
             is_left = insert == "left"
             requests.append(
                 GenerateRequest(
                     request_id=str(len(requests)),
                     row_key=str(len(requests)),
                     before_ids=system if is_left else (*system, *question),
-                    num_media_tokens=_MID_FRAMES * (_MID_IMAGE_SIZE // _MID_PATCH_SIZE) ** 2,
+                    num_media_tokens=_FRAMES * (_IMAGE_SIZE // _PATCH_SIZE) ** 2,
                     after_ids=(*question, *suffix) if is_left else suffix,
                     media=media,
                     sampling=sampling,
                 )
             )
-    return Workload(f"mid_{insert}", model_dir, tuple(requests))
+    return Workload(f"{model.name}_{insert}", model_dir, tuple(requests))
 
 
-def write_mid_model(directory: Path) -> None:
-    """Save the random model, fp32, as a Hugging Face LLaVA directory."""
+def write_random_model(
+    model: RandomModel,
+    directory: Path,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | None = None,
+) -> None:
+    """Save a random model as a Hugging Face LLaVA directory; made on `device`, which is faster."""
     torch.manual_seed(0)
     config = LlavaConfig(
         vision_config=CLIPVisionConfig(
-            hidden_size=384,
-            intermediate_size=1536,
-            num_hidden_layers=12,
-            num_attention_heads=6,
-            image_size=_MID_IMAGE_SIZE,
-            patch_size=_MID_PATCH_SIZE,
+            hidden_size=model.tower_hidden,
+            intermediate_size=4 * model.tower_hidden,
+            num_hidden_layers=model.tower_layers,
+            num_attention_heads=model.tower_heads,
+            image_size=_IMAGE_SIZE,
+            patch_size=_PATCH_SIZE,
         ),
         text_config=LlamaConfig(
-            vocab_size=_MID_VOCAB,
-            hidden_size=1024,
-            intermediate_size=2816,
-            num_hidden_layers=8,
-            num_attention_heads=16,
-            num_key_value_heads=16,
+            vocab_size=model.vocab,
+            hidden_size=model.hidden,
+            intermediate_size=model.mlp,
+            num_hidden_layers=model.layers,
+            num_attention_heads=model.heads,
+            num_key_value_heads=model.heads,
             max_position_embeddings=4096,
-            # Wide enough that the best two tokens of a step are no near tie.
-            initializer_range=0.05,
+            initializer_range=model.weight_range,
             eos_token_id=2,
         ),
-        image_token_index=_MID_VOCAB - 1,
+        image_token_index=model.vocab - 1,
     )
-    model: Any = LlavaForConditionalGeneration(config)
+    kind: Any = LlavaForConditionalGeneration
+    with device or torch.device("cpu"):
+        llava = kind._from_config(config, dtype=dtype)
     directory.mkdir(parents=True)
     config.architectures = ["LlavaForConditionalGeneration"]
     config.save_pretrained(directory)
-    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    tensors = {name: tensor.contiguous() for name, tensor in llava.state_dict().items()}
     save_file(tensors, directory / "model.safetensors")
     preprocessor = {
-        "size": {"shortest_edge": _MID_IMAGE_SIZE},
-        "crop_size": {"height": _MID_IMAGE_SIZE, "width": _MID_IMAGE_SIZE},
+        "size": {"shortest_edge": _IMAGE_SIZE},
+        "crop_size": {"height": _IMAGE_SIZE, "width": _IMAGE_SIZE},
     }
     (directory / "preprocessor_config.json").write_text(json.dumps(preprocessor))
     (directory / "generation_config.json").write_text(json.dumps({"eos_token_id": 2}))
-    words = WordLevel({f"w{i}": i for i in range(_MID_VOCAB)}, unk_token="w0")
+    words = WordLevel({f"w{i}": i for i in range(model.vocab)}, unk_token="w0")
     TokenizerModel(words).save(str(directory / "tokenizer.json"))
 
 

@@ -30,7 +30,7 @@ class Settings(BaseSettings):
     flush_rows: int = Field(64, ge=1, description="Most finished rows of a part.")
     flush_interval_s: float = Field(2.0, gt=0, description="Longest wait of a finished row.")
     shards_in_flight: int = Field(2, ge=1, description="Shards a worker handles at a time.")
-    rows_in_flight: int = Field(16, ge=1, description="Rows of one shard at the engine at a time.")
+    rows_in_flight: int = Field(64, ge=1, description="Rows of one shard at the engine at a time.")
     max_batch_rows: int = Field(128, ge=1, description="Rows the engine decodes together.")
     reconcile_interval_s: float = Field(0.5, gt=0, description="Pause of the controller's loop.")
     media_lookups: int = Field(32, ge=1, description="Media looked up at a time in validation.")

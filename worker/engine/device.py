@@ -29,6 +29,7 @@ def choose_device(kind: DeviceKind, rank: int, num_ranks: int) -> torch.device:
         )
     device = torch.device("cuda", rank)
     torch.cuda.set_device(device)
+    torch.backends.cudnn.allow_tf32 = False  # the tower's convolution: fp32 means fp32
     return device
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from tests.support.device import TEST_DEVICE
 from worker.engine import attention, vision
 from worker.engine.attention import RotaryTable, RowContext
 from worker.engine.build import load_engine
@@ -61,7 +62,7 @@ def engine_for(ranks: Ranks, setup: Setup) -> Engine:
             socket_path=Path("unused"),
             scratch_dir=Path("unused"),
             max_batch_rows=setup.max_batch_rows,
-            device="cpu",
+            device=TEST_DEVICE,
             max_prefill_tokens=setup.max_prefill_tokens,
             prefill_piece_tokens=setup.prefill_piece_tokens,
             kv_cache_bytes=setup.kv_cache_bytes,
@@ -93,7 +94,7 @@ def last_logits(ranks: Ranks, setup: Setup, request: GenerateRequest) -> np.ndar
         generate(ranks, setup, [replace(request, sampling=sampling)])
     if not parts:
         return np.empty(0, dtype=np.float32)
-    return torch.cat(parts, dim=-1)[0, : engine.language_model.vocab_size].float().numpy()
+    return torch.cat(parts, dim=-1)[0, : engine.language_model.vocab_size].float().cpu().numpy()
 
 
 def generate(

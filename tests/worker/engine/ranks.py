@@ -10,6 +10,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from tests.support.device import TEST_DEVICE, require_devices
+
 _PATIENCE_S = 120
 
 
@@ -21,6 +23,7 @@ class RankPool:
 
     def __init__(self, size: int, directory: Path, num_stages: int = 1) -> None:
         """size: of all pipeline stages together."""
+        require_devices(size)
         self._size = size
         self._num_stages = num_stages
         self._directory = directory
@@ -29,9 +32,13 @@ class RankPool:
         self._processes: list[Any] = []
 
     def _start(self) -> None:
-        # One import of torch and megatron for all pools: the ranks are forked from its process.
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["tests.worker.engine.rank_functions"])
+        context: Any
+        if TEST_DEVICE == "cuda":  # a process that has asked for GPUs must not be forked
+            context = multiprocessing.get_context("spawn")
+        else:
+            # One import of torch and megatron for all pools: the ranks are forked from its process.
+            context = multiprocessing.get_context("forkserver")
+            context.set_forkserver_preload(["tests.worker.engine.rank_functions"])
         self._num_starts += 1
         rendezvous_file = self._directory / f"rendezvous-{self._num_starts}"
         for rank in range(self._size):
@@ -83,13 +90,16 @@ def _serve(
     import torch
 
     from worker.engine import distributed
+    from worker.engine.device import choose_device
     from worker.engine.megatron_api import silence_its_own_warnings
 
     warnings.simplefilter("error")
     silence_its_own_warnings()
 
     torch.set_num_threads(1)
-    ranks = distributed.join(rank, size, torch.device("cpu"), rendezvous_file, num_stages)
+    ranks = distributed.join(
+        rank, size, choose_device(TEST_DEVICE, rank, size), rendezvous_file, num_stages
+    )
     while True:
         try:
             function, arguments = connection.recv()

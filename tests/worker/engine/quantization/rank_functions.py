@@ -50,7 +50,10 @@ def quantized_parts(ranks: Ranks, setup: Setup) -> dict[str, dict[str, bytes]]:
     """What this rank holds of each quantized matrix of the first layer, as bytes."""
     layer = engine_for(ranks, setup).language_model._model.decoder.layers[0]
     return {
-        name: {key: tensor.numpy().tobytes() for key, tensor in module.named_buffers(recurse=False)}
+        name: {
+            key: tensor.cpu().numpy().tobytes()
+            for key, tensor in module.named_buffers(recurse=False)
+        }
         for name, module in layer.named_modules()
         if hasattr(module, "factors")
     }
