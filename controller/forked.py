@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
+import tempfile
 from collections.abc import Callable, Sequence
-from multiprocessing.connection import Connection
-from typing import TypeVar
+from contextlib import ExitStack
+from multiprocessing.process import BaseProcess
+from typing import BinaryIO, TypeVar
 
 from neva.errors import NevaError
 from neva.process import die_with_parent
@@ -34,38 +37,40 @@ def run_all(tasks: Sequence[Callable[[], T]], processes: int = MAX_PROCESSES) ->
     if processes == 1:
         return [task() for task in tasks]
     context = multiprocessing.get_context("fork")
-    children = []
-    for task in tasks[:-1]:
-        ours, theirs = context.Pipe(duplex=False)
-        child = context.Process(target=_run, args=(task, theirs, os.getpid()), daemon=True)
-        child.start()
-        theirs.close()
-        children.append((child, ours))
-    try:
+    with ExitStack() as stack:
+        children = []
+        for task in tasks[:-1]:
+            answer = stack.enter_context(tempfile.TemporaryFile())
+            child = context.Process(target=_run, args=(task, answer, os.getpid()), daemon=True)
+            child.start()
+            stack.callback(_end, child)
+            children.append((child, answer))
         last = [task() for task in tasks[-1:]]
-        return [_result_of(ours) for _, ours in children] + last
-    finally:
-        for child, ours in children:
-            ours.close()
-            child.terminate()
-            child.join()
+        return [_result_of(child, answer) for child, answer in children] + last
 
 
-def _run(task: Callable[[], T], answer: Connection, parent: int) -> None:
+def _run(task: Callable[[], T], answer: BinaryIO, parent: int) -> None:
     die_with_parent(parent)
     try:
         result: tuple[T | None, Exception | None] = (task(), None)
     except (NevaError, OSError) as error:  # raised again in the parent; all else is told there
         result = (None, error)
-    answer.send(result)
-    answer.close()
+    # A file, because results are large: through a pipe two processes would wait for each other.
+    pickle.dump(result, answer, pickle.HIGHEST_PROTOCOL)
+    answer.flush()
 
 
-def _result_of(ours: Connection) -> T:  # type: ignore[type-var]
-    try:
-        result, error = ours.recv()
-    except EOFError:
-        raise NevaError("a child process died", retryable=True) from None
+def _result_of(child: BaseProcess, answer: BinaryIO) -> T:  # type: ignore[type-var]
+    child.join()
+    if child.exitcode != 0:
+        raise NevaError("a child process died", retryable=True)
+    answer.seek(0)
+    result, error = pickle.load(answer)  # our own child's
     if error is not None:
         raise error
     return result  # type: ignore[no-any-return]
+
+
+def _end(child: BaseProcess) -> None:
+    child.terminate()
+    child.join()

@@ -44,11 +44,13 @@ def raw_batches(
     line, tail, is_too_long = 0, b"", False
     chunks = _chunks(stream)
     for chunk in _without_bom(chunks) if is_start else chunks:
-        pieces = (tail + chunk).split(b"\n")
+        data = tail + chunk
+        pieces = data.split(b"\n")
         tail = pieces.pop()
         first, line = line + 1, line + len(pieces)
         if pieces:
-            yield _batch(first, pieces, max_line_bytes, is_too_long)
+            all_fit = len(data) <= max_line_bytes or max(map(len, pieces)) <= max_line_bytes
+            yield _batch(first, pieces, max_line_bytes, is_too_long, all_fit and not is_too_long)
             is_too_long = False
         if is_too_long or len(tail) > max_line_bytes:
             is_too_long, tail = True, b""
@@ -59,10 +61,13 @@ def raw_batches(
 
 
 def _batch(
-    first_line: int, pieces: list[bytes], max_line_bytes: int, first_is_too_long: bool
+    first_line: int,
+    pieces: list[bytes],
+    max_line_bytes: int,
+    first_is_too_long: bool,
+    none_is_too_long: bool,
 ) -> RawBatch:
-    is_plain = not first_is_too_long and max(map(len, pieces)) <= max_line_bytes
-    if is_plain and not any(map(bytes.isspace, pieces)) and all(pieces):
+    if none_is_too_long and not any(map(bytes.isspace, pieces)) and all(pieces):
         return range(first_line, first_line + len(pieces)), pieces
     lines: list[int] = []
     kept: list[bytes | RowError] = []
