@@ -16,7 +16,8 @@ def in_order(keys: NDArray[Any]) -> NDArray[np.intp]:
     digits = keys.view(np.uint16).reshape(len(keys), keys.itemsize // 2)
     order = np.argsort(digits[:, 0], kind="stable")
     for digit in digits.T[1:]:
-        order = order.take(np.argsort(digit.take(order), kind="stable"))
+        if digit.any():
+            order = order.take(np.argsort(digit.take(order), kind="stable"))
     return order
 
 
