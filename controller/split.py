@@ -149,7 +149,8 @@ def _write_packs(
                 offset += len(data)
             if writing is not None:
                 writing.result()
-            writing = pool.submit(_write, ledger.store, layout.inputs(pack), inputs)
+            # At once: this thread would have to be waited for between any two writes.
+            writing = pool.submit(_write, ledger.store, layout.inputs(pack), b"".join(inputs))
         if writing is not None:
             writing.result()
     return plans
@@ -174,7 +175,6 @@ def _shard_inputs(
     return inputs
 
 
-def _write(store: Store, key: str, inputs: list[bytes]) -> None:
+def _write(store: Store, key: str, data: bytes) -> None:
     with store.open_write(key) as file:
-        for data in inputs:
-            file.write(data)
+        file.write(data)
