@@ -24,9 +24,11 @@ from tempfile import TemporaryDirectory
 
 from judge.answers import AnswerSet
 from judge.asking import Limits
-from judge.client import Connection, OpenAIJudge, Reply, ReviewRequest
+from judge.client import Connection, OpenAIJudge
+from judge.completion import Reply
 from judge.plan import Comparison
 from judge.questions import Question
+from judge.request import ReviewRequest
 from judge.rules import default_rules
 from judge.run import JudgeSettings, run_judge
 from neva.store import open_store

@@ -16,7 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from judge.client import JudgeClient, Reply
+from judge.client import JudgeClient
+from judge.completion import Reply
 from judge.errors import Fault, JudgeStopped, ReviewFailed
 from judge.pacing.breaker import Breaker
 from judge.pacing.budget import Budget, BudgetLimits

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 import httpx2
@@ -19,52 +19,14 @@ import openai
 from judge.completion import Reply, StreamedReply, read_completion
 from judge.errors import Fault, JudgeStopped, ReviewFailed
 from judge.faults import explain, retry_after_s
-from judge.modes import TRAITS, Mode
-from judge.prompt import Message
+from judge.modes import TRAITS
+from judge.request import ReviewRequest
 from neva.errors import ConfigError
-
-__all__ = ["Connection", "JudgeClient", "OpenAIJudge", "Reply", "ReviewRequest", "Sampling"]
 
 _NO_KEY = "no-key"
 _ANY_KEY = re.compile(r"(?i)\b(bearer\s+|sk-|nvapi-)[-\w.]{4,}")
 _CONNECT_S = 10.0
 _NO_STRUCTURE = frozenset((400, 415, 422, 501))
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How the judge writes; the defaults are those of NeMo's `mixtral_eval.py`."""
-
-    temperature: float = 0.2
-    top_p: float = 0.7
-    max_tokens: int = 1024
-    seed: int = 42
-
-
-@dataclass(frozen=True, slots=True)
-class ReviewRequest:
-    """Everything a review depends on.
-
-    Attributes:
-        mode: what the reply must hold, for servers that can be told so. No part of the identity:
-            the messages ask for the same.
-    """
-
-    model: str
-    messages: tuple[Message, ...]
-    sampling: Sampling
-    mode: Mode = Mode.SCORES
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "model": self.model,
-            "messages": [asdict(message) for message in self.messages],
-            **asdict(self.sampling),
-        }
-
-    @property
-    def num_characters(self) -> int:
-        return sum(len(message.content) for message in self.messages)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@ import asyncio
 import os
 from collections.abc import Iterator
 
-from judge.client import Connection, OpenAIJudge, ReviewRequest, Sampling
+from judge.client import Connection, OpenAIJudge
 from judge.errors import ReviewFailed
 from judge.prompt import Message
+from judge.request import ReviewRequest, Sampling
 from neva.errors import NevaError
 from neva.findings import Finding, ok, problem, skipped
 from neva.reasons import Reason

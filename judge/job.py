@@ -9,11 +9,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
 from judge.asking import Limits, Progress
-from judge.client import Connection, OpenAIJudge, Sampling
+from judge.client import Connection, OpenAIJudge
 from judge.inputs import InputFiles, Inputs, NamedAnswers, read_inputs
 from judge.modes import Mode
 from judge.pacing.budget import BudgetLimits
 from judge.report.render import write_report
+from judge.request import Sampling
 from judge.run import Judged, JudgeSettings, run_judge
 from neva.errors import ConfigError
 from neva.ledger import layout

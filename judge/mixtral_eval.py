@@ -25,7 +25,7 @@ from judge.cli import (
     progress_bar,
     sigterm_as_exit,
 )
-from judge.client import Connection, Sampling
+from judge.client import Connection
 from judge.inputs import InputFiles, NamedAnswers, read_inputs
 from judge.job import judge_inputs, name_of
 from judge.nemo_compat import (
@@ -37,7 +37,9 @@ from judge.nemo_compat import (
     our_table,
 )
 from judge.plan import Comparison
-from judge.run import REVIEWS, JudgeSettings
+from judge.request import Sampling
+from judge.reviews import REVIEWS
+from judge.run import JudgeSettings
 from judge.table import precision
 from neva.errors import ConfigError
 from neva.say import Format, FormatOption, errors_as_exit_codes, tell

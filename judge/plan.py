@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 import orjson
 
 from judge.answers import AnswerSet
-from judge.client import ReviewRequest, Sampling
 from judge.contexts import Contexts
 from judge.modes import TRAITS, Mode, ModeTraits, Order
 from judge.prompt import build_messages
 from judge.questions import Question
+from judge.request import ReviewRequest, Sampling
 from judge.rules import Rules
 from neva.errors import ConfigError
 from neva.reasons import Reason

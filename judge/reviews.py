@@ -14,6 +14,8 @@ from judge.plan import Comparison, NotReviewable, Plan, PlannedReview
 from judge.questions import Question
 from neva.reasons import Reason
 
+REVIEWS = "judge/reviews.jsonl"
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:

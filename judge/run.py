@@ -19,20 +19,19 @@ import orjson
 
 from judge.answers import AnswerSet
 from judge.asking import Limits, Progress, ask_all
-from judge.client import Connection, JudgeClient, Sampling
+from judge.client import Connection, JudgeClient
 from judge.completion import Reply
 from judge.jsonl import Problem
 from judge.parse import Verdict, parse_verdict
 from judge.plan import Comparison, Plan, PlannedReview, plan_reviews
 from judge.replies import ReplyLog
-from judge.reviews import QuestionResult, collect, review_records
+from judge.request import Sampling
+from judge.reviews import REVIEWS, QuestionResult, collect, review_records
 from judge.scores import Scores, summarize
 from neva.ledger import layout
 from neva.metrics import of_pods
 from neva.metrics.counting import count
 from neva.store.base import Store
-
-REVIEWS = "judge/reviews.jsonl"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from judge.jsonl import id_key
-from judge.run import REVIEWS
+from judge.reviews import REVIEWS
 from neva.errors import ConfigError
 from neva.ledger import layout
 from neva.store.base import Store

@@ -16,7 +16,7 @@ import orjson
 from judge.jsonl import id_key
 from judge.report.rows import build_rows, question_text
 from judge.report.views import ErrorView, Record, Report
-from judge.run import REVIEWS
+from judge.reviews import REVIEWS
 from neva.answer_record import media_key
 from neva.errors import ConfigError
 from neva.ledger import layout

@@ -22,7 +22,8 @@ import pytest
 from transformers import AutoTokenizer, LlamaForCausalLM
 
 from judge.asking import Limits
-from judge.client import Connection, OpenAIJudge, Sampling
+from judge.client import Connection, OpenAIJudge
+from judge.request import Sampling
 from judge.run import REVIEWS, run_judge
 from neva.reasons import Reason
 from tests.fakes.memory_store import MemoryStore

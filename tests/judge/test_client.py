@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
-from judge.client import Connection, OpenAIJudge, Reply, ReviewRequest, Sampling
+from judge.client import Connection, OpenAIJudge
+from judge.completion import Reply
 from judge.errors import Fault, JudgeStopped, ReviewFailed
 from judge.faults import retry_after_s
 from judge.modes import TRAITS, Mode
 from judge.prompt import Message
+from judge.request import ReviewRequest, Sampling
 from neva.errors import ConfigError, NevaError
 from neva.reasons import Reason
 from tests.fakes.judge_endpoint import (

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from judge.client import Reply, Sampling
+from judge.completion import Reply
 from judge.errors import ReviewFailed
 from judge.modes import Order
 from judge.plan import plan_reviews
+from judge.request import Sampling
 from judge.reviews import QuestionResult, collect
 from judge.scores import score_question, summarize
 from neva.reasons import Reason
