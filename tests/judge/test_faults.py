@@ -151,8 +151,9 @@ def test_requests_stay_within_the_limit_as_the_endpoint_counts_them() -> None:
     times = [seen.at_s for seen in log.seen]
     assert len(times) == 60
     # 40 a second, and what was missed within a quarter of a second may be caught up with
-    assert times[-1] - times[0] >= 59 / 40 - 0.25 - 0.2  # the first may arrive late
-    assert log.most_in(0.5) <= 0.75 * 40 + 1
+    late_s = 0.2  # any of them may arrive, on a busy machine
+    assert times[-1] - times[0] >= 59 / 40 - 0.25 - late_s
+    assert log.most_in(0.5) <= (0.5 + 0.25 + late_s) * 40 + 1
 
 
 def test_a_budget_of_requests_ends_the_asking_and_the_next_run_goes_on() -> None:
