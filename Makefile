@@ -14,7 +14,7 @@ SMOLLM2 := $(VENV)/.smollm2
 .PHONY: setup docs reference simulate simulate-costs chaos crds chart-readme test-images demo \
 	accuracy bench-engine bench-gpu bench-operator \
 	bench-scale bench-judge check-intervals test test-gpu mutants test-stores test-operator test-cluster test-dashboards \
-	test-slow test-report test-judge-model lint types layers pytest test-smollm2 format clean
+	test-slow test-report test-docs-pages test-judge-model lint types layers pytest test-smollm2 format clean
 
 setup: $(INSTALLED)
 
@@ -41,6 +41,14 @@ chart-readme: $(INSTALLED)
 # The documentation into site/; a dead link or anchor fails.
 docs: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+# Every page of the built documentation, light and dark, on a desk and on a phone: no serious finding
+# of axe-core, from npm. Minutes.
+test-docs-pages: $(INSTALLED)
+	set -e; folder=$$(mktemp -d /tmp/nv-XXXXXX); \
+	npm install --silent --no-audit --no-fund --prefix $$folder axe-core@4; \
+	NEVA_NPM=$$folder $(BIN)/python -m pytest tests/docs/slow_pages.py; \
+	rm -rf $$folder
 
 # The pages of docs/reference that are written from code.
 reference: $(INSTALLED)

@@ -21,6 +21,8 @@ def metrics_page() -> str:
             " [chart](chart.md)) and from every pod of a job (port 9091; `metrics.podMonitor`)."
             " On one machine nothing listens, unless `NEVA_METRICS_PORT` says so.",
             "",
+            "Those whose names end in `_total` are counters, the others gauges.",
+            "",
             "A pod's numbers are the sums of all its processes, killed ones included; what it"
             " counted after the last scrape goes with it. Counters whose labels have known values"
             " are there from the start, with 0; a `reason` that is not listed with its counter"
@@ -39,14 +41,19 @@ def metrics_page() -> str:
 
 
 def _metrics(title: str, module: object) -> Iterator[str]:
-    yield from (f"## {title}", "", "| metric | type | unit | labels | exported by | |")
-    yield "|---|---|---|---|---|---|"
-    for metric in vars(module).values():
-        if isinstance(metric, Metric):
-            by = "all" if metric.by == EVERYWHERE else ", ".join(sorted(metric.by))
-            cells = (f"`{metric.name}`", metric.kind, metric.unit, _labels(metric), by, metric.help)
-            yield f"| {' | '.join(cells)} |"
+    found = [metric for metric in vars(module).values() if isinstance(metric, Metric)]
+    mixed = len({metric.by for metric in found}) > 1
+    yield from (f"## {title}", "", "| metric, unit | meaning | labels |", "|---|---|---|")
+    for metric in found:
+        meaning = f"{metric.help} {_by(metric)}" if mixed else metric.help
+        cells = (f"`{metric.name}`<br>{metric.unit}", meaning, _labels(metric))
+        yield f"| {' | '.join(cells)} |"
     yield ""
+
+
+def _by(metric: Metric) -> str:
+    """Which pods export it."""
+    return "(all)" if metric.by == EVERYWHERE else f"({', '.join(sorted(metric.by))})"
 
 
 def _labels(metric: Metric) -> str:

@@ -57,7 +57,7 @@ def told_to_read(log: Path) -> list[str]:
     page = (REPOSITORY / "docs" / "how-to" / "observing.md").read_text(encoding="utf-8")
     logs, found, filters = page.partition("## Logs")[2].partition("```sh\nkubectl logs ")
     assert found, logs
-    filters = filters.partition("\n```")[0].partition(" | ")[2]
+    filters = filters.partition("\n```")[0].partition(" |\n")[2]
     command = ["bash", "-c", f"cat '{log}' | {filters}"]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
 
