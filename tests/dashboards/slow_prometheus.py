@@ -26,7 +26,7 @@ from neva.metrics.base import Sample
 from neva.metrics.catalog import METRICS
 from neva.metrics.export import metrics_text
 from tests.dashboards.check import RARE
-from tests.dashboards.exported import TARGET, Exported
+from tests.dashboards.exported import TARGET, Exported, Labels
 from tests.dashboards.queries import JOB, Query, alerts, queries
 from tests.support.processes import free_port
 
@@ -105,16 +105,16 @@ def rules_file(folder: Path) -> Path:
 
 def page(trouble: int) -> str:
     """The run's metrics, and one series of each that only trouble makes, at this value."""
-    rare = Exported()
+    rare: dict[str, dict[Labels, float]] = {}
     pod = {**TARGET, "job_namespace": NAMESPACE, "job_name": JOB}
     for metric in METRICS:
         if metric.name in RARE:
             labels = {"job_namespace": NAMESPACE, "job_name": JOB, "role": "worker"}
             values = tuple(labels.get(name, "OutOfMemory") for name in metric.labels)
-            exporter = min(metric.by)
-            rare.add(metrics_text(exporter, [Sample(metric, trouble, values)]), pod)
-    kept = {name: series for name, series in rare.series.items() if name in RARE}
-    return (EXPORTED / "page").read_text(encoding="utf-8") + Exported(kept).page()
+            exported = Exported()
+            exported.add(metrics_text(min(metric.by), [Sample(metric, trouble, values)]), pod)
+            rare[metric.name] = exported.series[metric.name]
+    return (EXPORTED / "page").read_text(encoding="utf-8") + Exported(rare).page()
 
 
 @pytest.fixture(scope="module")
