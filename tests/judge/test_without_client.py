@@ -1,4 +1,4 @@
-"""A report is written by every run, judged or not: also where the judge's client is not installed."""
+"""A report is written by every run, judged or not, also where the judge's client is missing."""
 
 from __future__ import annotations
 
