@@ -129,11 +129,11 @@ _COMMANDS = {
 
 
 class _LazyGroup(TyperGroup):
-    def list_commands(self, ctx: Any) -> list[str]:
-        return [str(name) for name in _COMMANDS]
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**{**attributes, "commands": dict(_COMMANDS)})
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        return _COMMANDS.get(cmd_name)
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(self.commands)  # in our order
 
 
 app = typer.Typer(

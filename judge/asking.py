@@ -244,7 +244,7 @@ class _Asking:
                 pause_s = failure.wait_s or self._retry.pause_s(num_in_a_row)
                 self._paused_until_s = max(self._paused_until_s, now_s + pause_s)
         if failure.fault not in (None, Fault.THROTTLED):
-            self._breaker.failed(now_s)
+            self._breaker.failed(now_s, failure.message)
         wait_s = self._retry.wait_s(failure, one.num_attempts, self._draw.random())
         if wait_s is None:
             self._finish(one, failure)

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, cast
 import typer
 
 from judge.modes import Mode
-from neva.errors import ConfigError
-from neva.say import Format, FormatOption, errors_as_exit_codes, rendered, tell
+from neva.errors import ConfigError, NevaError
+from neva.reasons import Reason
+from neva.say import Format, FormatOption, errors_as_exit_codes, rendered, tell, tell_error
 from neva.targets import (
     JobOnCluster,
     NamespaceOption,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from judge.inputs import InputFiles
     from judge.run import JudgeSettings
     from neva.spec import VideoNevaJob
+    from neva.store import Store
 
 EXIT_NO_VERDICT = 4
 API_KEY_VARIABLE = "API_TOKEN"
@@ -125,8 +127,7 @@ def judge(
     else:
         typer.echo(rendered(judged.record, form))
     if not num_judged:
-        typer.echo("error: not one verdict could be had", err=True)
-        raise typer.Exit(EXIT_NO_VERDICT)
+        end_without_verdict(open_store(output_uri))
 
 
 @report_app.command()
@@ -146,6 +147,20 @@ def report(
     if form is Format.TEXT:
         typer.echo(uri)
     tell({"report": uri}, form)
+
+
+def end_without_verdict(store: Store) -> NoReturn:
+    """Say why there is none, in the words of the first review, and end the command."""
+    import orjson
+
+    from judge.reviews import REVIEWS
+
+    words, reason = "not one verdict could be had", None
+    for review in map(orjson.loads, store.get(REVIEWS).splitlines()):
+        if review.get("reason"):
+            words, reason = f"{words}: {review['message']}", Reason(review["reason"])
+            break
+    raise typer.Exit(tell_error(NevaError(words, reason=reason), EXIT_NO_VERDICT))
 
 
 def _job_at(target: str, namespace: str | None) -> VideoNevaJob:

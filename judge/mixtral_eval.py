@@ -20,8 +20,8 @@ from typer.core import TyperCommand
 from judge.asking import Limits
 from judge.cli import (
     API_KEY_VARIABLE,
-    EXIT_NO_VERDICT,
     check_endpoint,
+    end_without_verdict,
     progress_bar,
     sigterm_as_exit,
 )
@@ -188,8 +188,7 @@ def mixtral_eval(
     typer.echo(f"report: {report}", err=True)
     tell({**judged.record, "reviews": str(output), "report": report}, form)
     if not any(record["num_judged"] for record in records):
-        typer.echo("error: not one verdict could be had", err=True)
-        raise typer.Exit(EXIT_NO_VERDICT)
+        end_without_verdict(store)
 
 
 def _names(given: Sequence[str], files: Sequence[str]) -> list[str]:

@@ -42,7 +42,7 @@ _URI_FIELDS = (
 
 
 class JobFileError(ConfigError):
-    """A job file with one or more problems.
+    """A job file with one or more problems: one in a line, several in a line each.
 
     Attributes:
         problems: one line each, as `path: what is wrong`.
@@ -50,8 +50,10 @@ class JobFileError(ConfigError):
 
     def __init__(self, source: str, problems: list[str]) -> None:
         self.problems = problems
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        super().__init__("\n  ".join([f"{source}: {count}", *problems]))
+        if len(problems) == 1:
+            super().__init__(f"{source}: {problems[0]}")
+        else:
+            super().__init__("\n  ".join([f"{source}: {len(problems)} problems", *problems]))
 
 
 def load_job(path: Path) -> VideoNevaJob:

@@ -20,6 +20,7 @@ from kubernetes import config as kubernetes_config
 from kubernetes.client.exceptions import ApiException
 
 from neva.errors import ConfigError, NevaError
+from neva.reasons import Reason
 
 Json = dict[str, Any]
 
@@ -31,6 +32,9 @@ _JSON = "application/json"
 _TIMEOUT_S = (5, 15)
 # What the client raises for a kubeconfig that is none.
 _UNUSABLE = (kubernetes_config.ConfigException, yaml.YAMLError, TypeError, AttributeError)
+_NOWHERE = (
+    "no kubeconfig is here (KUBECONFIG, ~/.kube/config), and no service account's token as in a pod"
+)
 _POD_FOLDER = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _NAMESPACE_FILE = _POD_FOLDER / "namespace"
 _TOKEN_FILE = _POD_FOLDER / "token"
@@ -38,6 +42,8 @@ _TOKEN_FILE = _POD_FOLDER / "token"
 
 class ApiError(NevaError):
     """The API server refuses, or can't be reached (status 0)."""
+
+    reason = Reason.CLUSTER_UNAVAILABLE
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message, retryable=status in (0, 409, 429) or status >= 500)
@@ -90,7 +96,8 @@ class ClientTransport:
         try:
             load(client_configuration=configuration, **where)
         except _UNUSABLE as error:
-            raise ConfigError(f"no access to a cluster: {error}") from error
+            words = str(error).rstrip(".") if by_kubeconfig else _NOWHERE
+            raise ConfigError(f"no access to a cluster: {words}") from error
         configuration.connection_pool_maxsize = pool_size
         configuration.retries = urllib3.Retry(total=0)
         return cls(kubernetes_client.ApiClient(configuration))

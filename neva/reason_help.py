@@ -145,6 +145,10 @@ RUNS: Final[dict[Reason, Help]] = {
         "Redis can't be reached.",
         "Nothing is lost: what was queued is queued again out of the ledger.",
     ),
+    Reason.CLUSTER_UNAVAILABLE: Help(
+        "Kubernetes' API server can't be reached, or refuses what is asked.",
+        "Look whether `kubectl` reaches it; `neva doctor` names the rights that are missing.",
+    ),
     Reason.LEASE_LOST: Help(
         "Somebody else has taken the shard, or the operator's lead, over.",
         "",

@@ -47,6 +47,7 @@ class Reason(StrEnum):
     OBJECT_NOT_FOUND = "ObjectNotFound"
     OBJECT_EXISTS = "ObjectExists"
     BROKER_UNAVAILABLE = "BrokerUnavailable"
+    CLUSTER_UNAVAILABLE = "ClusterUnavailable"
     LEASE_LOST = "LeaseLost"
     DRAINED = "Drained"
     LEDGER_CORRUPT = "LedgerCorrupt"

@@ -26,7 +26,7 @@ class LiveProgress:
             TextColumn("{task.description}"),
             BarColumn(bar_width=32),
             TaskProgressColumn(),
-            TextColumn("{task.completed}/{task.total} rows"),
+            TextColumn("{task.fields[rows]}"),
             TextColumn("{task.fields[rate]}"),
             TextColumn("{task.fields[failures]}"),
             TimeElapsedColumn(),
@@ -35,7 +35,7 @@ class LiveProgress:
             # Where stdout is no terminal, what is printed there is not for this one.
             redirect_stdout=sys.stdout.isatty(),
         )
-        self._task = self._bar.add_task("answering", total=None, rate="", failures="")
+        self._task = self._bar.add_task("answering", total=None, rows="", rate="", failures="")
         self._num_done = 0
         self._first_done: int | None = None
         self._said = ""
@@ -66,6 +66,7 @@ class LiveProgress:
             self._task,
             total=progress.num_rows,
             completed=self._num_done,
+            rows=f"{self._num_done}/{progress.num_rows} rows",
             rate=rate,
             failures=failures,
         )

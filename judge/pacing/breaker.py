@@ -23,6 +23,7 @@ class Breaker:
         self._in_a_row = 0
         self._num_probes = 0
         self._closed_until_s: float | None = None
+        self._last_words = ""
         self.is_given_up = False
 
     @property
@@ -31,7 +32,7 @@ class Breaker:
 
     @property
     def message(self) -> str:
-        return f"not asked: the judge failed {self._in_a_row} times in a row"
+        return f"not asked: the judge failed {self._in_a_row} times in a row; {self._last_words}"
 
     def wait_s(self, now_s: float, num_running: int) -> float:
         """Seconds until a request may start. While open, infinite with one under way."""
@@ -44,9 +45,10 @@ class Breaker:
         self._in_a_row = self._num_probes = 0
         self._closed_until_s = None
 
-    def failed(self, now_s: float) -> None:
+    def failed(self, now_s: float, words: str) -> None:
         """An attempt brought no reply, for a reason that others may share."""
         self._in_a_row += 1
+        self._last_words = words
         if self._in_a_row < self._most:
             return
         if self.is_open and self._closed_until_s is not None and now_s < self._closed_until_s:

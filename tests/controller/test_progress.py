@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import sys
 
 import pytest
 from rich.console import Console
@@ -55,3 +56,22 @@ def test_a_log_gets_plain_lines_and_the_count_never_steps_back() -> None:
     assert "answering: 4/10 rows, 1 failed" in written.getvalue()
     assert "2/10" not in written.getvalue()
     assert written.getvalue().count("trying again") == 1
+
+
+def test_a_terminal_sees_no_number_before_there_is_one() -> None:
+    written = io.StringIO()
+    with LiveProgress(Console(file=written, force_terminal=True)) as live:
+        pass
+    assert "answering" in written.getvalue() and "None" not in written.getvalue()
+    with LiveProgress(Console(file=written, force_terminal=True)) as live:
+        live.show(Progress(10, 4, 1, 2, 0))
+    assert "4/10 rows" in written.getvalue()
+
+
+def test_what_goes_to_a_file_does_not_go_to_the_bars_terminal() -> None:
+    """`neva evaluate … > answers.txt` on a terminal."""
+    written = io.StringIO()
+    assert not sys.stdout.isatty()
+    with LiveProgress(Console(file=written, force_terminal=True)):
+        print("an answer")
+    assert "an answer" not in written.getvalue()

@@ -135,7 +135,9 @@ def test_no_verdict_at_all_is_exit_code_4(run_folder: Path, endpoint: str) -> No
     write(run_folder / "context.jsonl", [{"video": "0.mp4", "caption": "Something else."}])
     result = invoke("judge", "--job", str(job_file(run_folder, endpoint)))
     assert result.exit_code == 4
-    assert "VerdictUnreadable" in result.output
+    [line] = [line for line in result.stderr.splitlines() if line.startswith("error")]
+    assert line.startswith("error (VerdictUnreadable): not one verdict could be had: ")
+    assert len(line) > len("error (VerdictUnreadable): not one verdict could be had: ")
 
 
 @pytest.mark.parametrize(

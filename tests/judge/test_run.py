@@ -232,10 +232,12 @@ def test_a_refused_key_stops_at_once_and_keeps_what_was_paid() -> None:
 
 
 def test_a_dead_endpoint_is_given_up_and_every_question_has_its_reason() -> None:
+    store = MemoryStore()
     judge = FakeJudge(lambda content: ReviewFailed("no connection", fault=Fault.UNREACHABLE))
-    judged = run(judge, MemoryStore(), compared=comparison(["conv"] * 100))
+    judged = run(judge, store, compared=comparison(["conv"] * 100))
     assert len(judge.asked) < 20
     assert judged.scores.failed_by_reason == {Reason.JUDGE_UNAVAILABLE: 100}
+    assert all(review["message"].endswith("no connection") for review in reviews_in(store))
 
 
 def test_refusals_of_single_questions_do_not_count_as_a_dead_endpoint() -> None:

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from controller.cli import app
 from neva.kube import ApiError, ClientTransport
+from neva.reasons import Reason
 
 
 @pytest.fixture
@@ -51,4 +52,5 @@ def test_a_command_tells_it_as_any_other_error(kubeconfig: HTTPServer) -> None:
     done = CliRunner().invoke(app, ["status", "-A"])
     assert done.exit_code == 1
     [line] = done.stderr.splitlines()
+    assert line.startswith(f"error ({Reason.CLUSTER_UNAVAILABLE}): GET /apis/")
     assert line.endswith("Correct `server` in the kubeconfig, or log in")

@@ -34,7 +34,7 @@ class NemoOutput:
     def __init__(self, path: Path, artifacts: dict[str, bytes]) -> None:
         """Raises ConfigError: there is something already."""
         if path.exists():
-            raise ConfigError(f"{path} exists already")
+            raise ConfigError(f"{path} exists already; remove it, or write elsewhere")
         self._path = path
         self._folder = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
         self._artifacts = artifacts

@@ -42,7 +42,7 @@ def convert_to_hf(model: LocalModel, directory: Path) -> None:
         ConfigError: the checkpoint is not complete, or Hugging Face's LLaMA can't be it.
     """
     if directory.exists():
-        raise ConfigError(f"{directory} exists already")
+        raise ConfigError(f"{directory} exists already; remove it, or write elsewhere")
     archive, base = model.archives()
     profile = model.profile()
     config = NemoConfig.read(archive)

@@ -66,7 +66,7 @@ def convert_to_nemo(
     """
     for path in (paths.model, paths.base, paths.vision):
         if path is not None and path.exists():
-            raise ConfigError(f"{path} exists already")
+            raise ConfigError(f"{path} exists already; remove it, or write elsewhere")
     profile = LocalModel(directory).profile()
     config = LlavaConfig.from_dict(orjson.loads((directory / "config.json").read_bytes()))
     with open_llava(directory) as checkpoint:

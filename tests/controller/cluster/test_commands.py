@@ -187,7 +187,7 @@ def test_without_a_cluster_the_way_to_a_run_on_this_machine_is_told(
     monkeypatch.delenv("KUBECONFIG")
     monkeypatch.setenv("HOME", str(tmp_path))
     told = user.neva("status", code=1).output
-    assert "no access to a cluster" in told
+    assert "no access to a cluster: no kubeconfig is here (KUBECONFIG, ~/.kube/config)" in told
     assert "neva status OUT" in told
 
 

@@ -138,7 +138,7 @@ def test_of_a_configuration_by_its_own_keys(empty_folder: Path) -> None:
     [
         (("inference.greedy=True",), "KEY=VALUE needs --config-name=neva_inference.yaml"),
         (("a.yaml", "b.yaml"), "expected one job file"),
-        (("none.yaml",), "none.yaml: 1 problem\n  can't be read"),
+        (("none.yaml",), "none.yaml: can't be read"),
         (("none.yaml", "--name", "x"), "--name is for configurations"),
         ((*CONFIG, "inference.gredy=True"), "did you mean inference.greedy?"),
         ((*CONFIG, *OVERRIDES, "trainer.num_nodes=2"), "trainer.num_nodes is 2"),

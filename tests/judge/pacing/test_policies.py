@@ -129,10 +129,10 @@ def test_each_kind_of_failure_is_tried_so_often(fault: Fault, most: int) -> None
 def test_a_breaker_opens_probes_and_closes() -> None:
     breaker = Breaker(3)
     for _ in range(2):
-        breaker.failed(0.0)
+        breaker.failed(0.0, "down")
     breaker.succeeded()
     for _ in range(3):
-        breaker.failed(10.0)
+        breaker.failed(10.0, "down")
     assert breaker.is_open
     assert breaker.wait_s(10.0, num_running=0) == 5
     assert breaker.wait_s(15.0, num_running=0) == 0
@@ -144,14 +144,14 @@ def test_a_breaker_opens_probes_and_closes() -> None:
 def test_an_endpoint_that_stays_down_is_given_up() -> None:
     breaker, now_s = Breaker(3), 0.0
     for _ in range(3):
-        breaker.failed(now_s)
+        breaker.failed(now_s, "down")
     for _ in range(20):
-        breaker.failed(now_s)  # were under way
+        breaker.failed(now_s, "down")  # were under way
     assert not breaker.is_given_up
     num_probes = 0
     while not breaker.is_given_up:
         now_s += breaker.wait_s(now_s, 0)
-        breaker.failed(now_s)
+        breaker.failed(now_s, "down")
         num_probes += 1
     assert num_probes == 5
     assert now_s < 150
