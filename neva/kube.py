@@ -96,7 +96,7 @@ class ClientTransport:
         try:
             load(client_configuration=configuration, **where)
         except _UNUSABLE as error:
-            words = str(error).rstrip(".") if by_kubeconfig else _NOWHERE
+            words = _why_unusable(error) if by_kubeconfig else _NOWHERE
             raise ConfigError(f"no access to a cluster: {words}") from error
         configuration.connection_pool_maxsize = pool_size
         configuration.retries = urllib3.Retry(total=0)
@@ -169,11 +169,21 @@ def own_namespace() -> str:
         try:
             _, active = contexts(_kubeconfig())
         except _UNUSABLE as error:
-            raise ConfigError(f"no access to a cluster: {error}") from error
+            raise ConfigError(f"no access to a cluster: {_why_unusable(error)}") from error
         return str(active["context"].get("namespace") or "default")
     if _NAMESPACE_FILE.exists():
         return _NAMESPACE_FILE.read_text(encoding="utf-8").strip()
     return "default"
+
+
+def _why_unusable(error: Exception) -> str:
+    """What is wrong with the kubeconfig."""
+    path = _kubeconfig()
+    if not any(Path(part).exists() for part in path.split(os.pathsep)):
+        return f"{path} does not exist"
+    if isinstance(error, kubernetes_config.ConfigException):
+        return f"{path}: {str(error).rstrip('.')}"
+    return f"{path} is no kubeconfig"
 
 
 def has_kubeconfig() -> bool:

@@ -8,11 +8,11 @@ from controller.operator.names import PLURAL
 from neva.errors import ConfigError
 from neva.kube import ApiError, Json
 
-_CONFLICT = 409
+_NOT_FOUND, _CONFLICT = 404, 409
 _ADVICE = {
     401: "are the kubeconfig's credentials still good?",
     403: "a role is missing, or -n names the wrong namespace",
-    404: "is the chart installed there, and its resource definitions?",
+    _NOT_FOUND: "is the chart installed there, and its resource definitions?",
     _CONFLICT: "--force-conflicts takes the fields over",
 }
 
@@ -43,6 +43,8 @@ def apply_job(cluster: Applies, body: Json, *, force: bool) -> tuple[Json, str]:
         if error.retryable and error.status != _CONFLICT:
             raise
         advice = _ADVICE.get(error.status)
+        if error.status == _NOT_FOUND and error.message.startswith("namespaces "):
+            advice = f"create it (kubectl create namespace {namespace}), or name another by -n"
         words = f"{error.message.rstrip('.')}; {advice}" if advice else error.message
         raise ConfigError(f"{PLURAL}/{name} in {namespace}: {words}") from error
     if before is None:

@@ -35,27 +35,52 @@ def probe_conditional_put(store: Store) -> None:
         StoreDenied, BucketNotFound, StoreUnavailable, StoreError: it can't be written at all.
     """
     name = f"{PROBE_PREFIX}{secrets.token_hex(8)}"
-    races = [f"{name}-{number}" for number in range(_NUM_RACES)]
+    tried: list[str] = []
     try:
+        _first_put(store, name, tried)
         problem = _second_put(store, name)
-        for key in races:
-            problem = problem or _race(store, key)
+        for number in range(_NUM_RACES):
+            if problem is None:
+                tried.append(f"{name}-{number}")
+                problem = _race(store, tried[-1])
+    except _Refused as error:
+        problem = error.message
     finally:
-        for key in (name, *races):
+        for key in tried:
             _clean_up(store, key)
     if problem is not None:
         raise _refusal(store, name, problem)
 
 
-def _second_put(store: Store, key: str) -> str | None:
-    """What is wrong with the store's answers to two puts in turn, or None."""
-    first, second = b"first " + key.encode(), b"second " + key.encode()
+class _Refused(ConfigError):
+    """The store knows no conditional PUT, and says so."""
+
+
+def _first_put(store: Store, key: str, tried: list[str]) -> None:
+    """Write the object; note in `tried` that it may be there, whatever is raised."""
     try:
-        put_if_absent_or_same(store, key, first)
+        put_if_absent_or_same(store, key, _first(key))
+    except StoreDenied as error:
+        raise StoreDenied(_unwritable(store, error)) from error
     except StoreError as error:
+        tried.append(key)
         if error.reason is Reason.UNSUPPORTED_STORE:
-            return error.message
-        raise type(error)(f"{store.base_uri} can't be written: {error.message}") from error
+            raise _Refused(error.message) from error
+        raise type(error)(_unwritable(store, error)) from error
+    tried.append(key)
+
+
+def _first(key: str) -> bytes:
+    return b"first " + key.encode()
+
+
+def _unwritable(store: Store, error: StoreError) -> str:
+    return f"{store.base_uri} can't be written: {error.message}"
+
+
+def _second_put(store: Store, key: str) -> str | None:
+    """What is wrong with the store's answer to another put of the same object, or None."""
+    first, second = _first(key), b"second " + key.encode()
     try:
         store.put(key, second, if_absent=True)
     except AlreadyExists:

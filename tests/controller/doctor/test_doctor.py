@@ -132,7 +132,10 @@ def test_a_kubeconfig_that_is_none(doctor: Doctor, words: str) -> None:
     path = doctor.folder / "kubeconfig"
     path.write_text(words)
     doctor.set("KUBECONFIG", str(path))
-    assert "no access to a cluster" in doctor.problem("cluster")
+    told = doctor.problem("cluster")
+    assert f"no access to a cluster: {path} is no kubeconfig" in told
+    doctor.set("KUBECONFIG", "/nowhere/config")
+    assert "/nowhere/config does not exist" in doctor.problem("cluster")
 
 
 # Broken brokers

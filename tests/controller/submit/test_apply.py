@@ -50,6 +50,14 @@ def test_a_job_is_created_left_alone_and_changed(custom: Any, tmp_path: Path) ->
     assert found["spec"]["workers"]["replicas"] == 3
 
 
+def test_a_namespace_that_is_not_there_is_named_with_the_way_out(
+    custom: Any, tmp_path: Path
+) -> None:
+    refused = submit(job_file(tmp_path), "-n", "nowhere")
+    assert refused.exit_code == 2
+    assert "create it (kubectl create namespace nowhere), or name another by -n" in refused.stderr
+
+
 def test_what_others_have_set_is_taken_over_on_demand_only(custom: Any, tmp_path: Path) -> None:
     submit(job_file(tmp_path))
     theirs = {

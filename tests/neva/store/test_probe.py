@@ -137,6 +137,21 @@ def test_a_prefix_that_can_not_be_written_is_named(
         probe_conditional_put(open_store(s3_uri))
 
 
+class Denies(MemoryStore):
+    """Lets nobody write."""
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> str:
+        raise StoreDenied("no right to write")
+
+    def delete(self, key: str) -> None:
+        raise AssertionError("nothing is there to be deleted")
+
+
+def test_where_nothing_could_be_written_nothing_is_cleaned_up() -> None:
+    with pytest.raises(StoreDenied, match="can't be written: no right"):
+        probe_conditional_put(Denies())
+
+
 def test_a_lost_answer_does_not_fail_the_probe(proxied_store: Store, proxy: S3Proxy) -> None:
     proxy.faults = [Fault("PUT", lose_answer=True)]
     probe_conditional_put(proxied_store)
