@@ -139,7 +139,10 @@ def _advice(facts: Facts, phase: RunPhase) -> str:
     if phase is RunPhase.CANCELLED:
         return "finished rows are in partial.jsonl and errors.jsonl"
     if phase is RunPhase.INTERRUPTED:
-        return f"`neva run` with its job file goes on; `neva logs {uri}` shows what its worker said"
+        return (
+            "`neva run` with its job file goes on, or the same `neva evaluate`; "
+            f"`neva logs {uri}` shows what its worker said"
+        )
     if phase is RunPhase.FAILED and facts.refused:
         return "too many rows are bad, see errors.jsonl; nothing was started"
     if phase.is_final and facts.num_failed:
