@@ -120,7 +120,7 @@ def test_silence_is_told_by_the_stores_own_clock(store: Store) -> None:
     text = "\n".join(lines(status))
     assert "Interrupted?" in text, "nobody can know"
     assert "nobody has written for 12 min" in text
-    assert "`neva run`" in text
+    assert "`neva run`" in text and "`neva evaluate`" in text
     soon = dataclasses.replace(facts, now_s=facts.last_write_s + SILENT_S - 1)
     assert run_status(soon).phase is RunPhase.RUNNING
     unknown = dataclasses.replace(facts, now_s=None)
