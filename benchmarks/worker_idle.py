@@ -30,10 +30,11 @@ from tests.support.jobs import JobFolder
 from worker.engine.client import EngineClient, EngineLost
 from worker.engine.protocol import EngineFigures
 
-_SHARDS = 48
+_SHARDS = 64
 # Rows of a clip stand together: as many clips a shard as `demo_workload` has.
 _CLIPS_PER_SHARD = -(-ROWS // 3)
 _WARM_UP_SHARDS = 8
+_LAST_SHARDS = 16  # more than get done between two looks: there is always a next one
 _LIMIT_S = 300.0
 
 
@@ -54,8 +55,9 @@ def idle_s() -> tuple[float, float]:
         reconciler = Reconciler(manifest, ledger, client, app, leases, grace_s=grace_s)
         stack.enter_context(_worker(job, broker.url))
         first = _look_when(job, reconciler, _WARM_UP_SHARDS)
-        # Shards that the worker's slots still have something to follow.
-        last = _look_when(job, reconciler, _SHARDS - 2 * settings().shards_in_flight)
+        last = _look_when(job, reconciler, _SHARDS - _LAST_SHARDS)
+        if last[0].num_shards_done > _SHARDS - 2 * settings().shards_in_flight:
+            raise RuntimeError("the run was nearly over before it was looked at")
         num_shards = last[0].num_shards_done - first[0].num_shards_done
         idle_s, busy_s = last[1].idle_s - first[1].idle_s, last[1].busy_s - first[1].busy_s
         return idle_s / num_shards, busy_s / num_shards
@@ -69,7 +71,7 @@ def _look_when(
     while (progress := reconciler.step(listing=True)).num_shards_done < num_shards:
         if time.monotonic() > deadline_s:
             raise RuntimeError(f"no {num_shards} shards: {job.folder}/worker.log")
-        time.sleep(0.1)
+        time.sleep(settings().reconcile_interval_s)
     return progress, _figures(job)
 
 
