@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import signal
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -51,10 +52,15 @@ def run_all(tasks: Sequence[Callable[[], T]], processes: int = MAX_PROCESSES) ->
 
 def _run(task: Callable[[], T], answer: BinaryIO, parent: int) -> None:
     die_with_parent(parent)
+    # The parent's handlers would say that a user broke it off; the parent ends this one quietly.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         result: tuple[T | None, Exception | None] = (task(), None)
-    except (NevaError, OSError) as error:  # raised again in the parent; all else is told there
+    except (NevaError, OSError) as error:  # raised again in the parent
         result = (None, error)
+    except Exception as error:  # noqa: BLE001  (a bug; the error itself may not survive pickling)
+        result = (None, NevaError(f"a child process failed: {error!r}"))
     # A file, because results are large: through a pipe two processes would wait for each other.
     pickle.dump(result, answer, pickle.HIGHEST_PROTOCOL)
     answer.flush()

@@ -20,7 +20,7 @@ import orjson
 from numpy.typing import NDArray
 
 from controller.forked import num_processes, run_all
-from controller.line_files import LineReader, LineWriter, Places
+from controller.line_files import LineReader, LineWriter, Places, batches
 from controller.media_lookup import missing_media
 from controller.parked import ParkedRows, park, parked_lines, to_be_parked
 from controller.rejects import reject, reject_doubled
@@ -184,9 +184,9 @@ def _late_checks(
     is_first = rows.media == np.arange(len(rows), dtype=np.uint32)
     firsts = np.flatnonzero(is_first)
     names: list[str] = []
-    for start in range(0, len(firsts), _ROWS_AT_ONCE):
-        places = rows.places.take(firsts[start : start + _ROWS_AT_ONCE])
-        names += media_names_of(reader.read(places), rules)
+    places = rows.places.take(firsts)
+    for batch in batches(places, _ROWS_AT_ONCE):
+        names += media_names_of(reader.read(places[batch]), rules)
     problems = missing_media(open_media(spec), names, lookups)
     by_media = {
         number: problems[name]

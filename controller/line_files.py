@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import pairwise, starmap
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,6 +21,7 @@ Places = NDArray[Any]  # of PLACE
 
 _BUFFER_BYTES = 1 << 20
 _READ_AT_ONCE = 4096  # lines
+_BATCH_BYTES = 8 << 20
 # Lines so near each other are read together: a system call costs as much as copying this much.
 _MAX_GAP_BYTES = 4 << 10
 _MAX_WINDOW_LINES = 1024
@@ -111,10 +112,21 @@ class LineReader:
 
     def each(self, places: Places) -> Iterator[tuple[int, bytes]]:
         """(seq, line without its line end), one after the other in little memory."""
-        for first in range(0, len(places), _READ_AT_ONCE):
-            some = places[first : first + _READ_AT_ONCE]
+        for batch in batches(places, _READ_AT_ONCE):
+            some = places[batch]
             for seq, line in zip(some["seq"].tolist(), self.read(some), strict=True):
                 yield seq, line[:-1]
+
+
+def batches(places: Places, max_lines: int) -> Iterator[slice]:
+    """Neighbours to be held in memory together: not many lines, and not many bytes.
+
+    A batch has 8 MiB at most and a line's length more.
+    """
+    ends = np.cumsum(places["size"], dtype=np.uint64)
+    by_bytes = np.flatnonzero(np.diff(ends // _BATCH_BYTES)) + 1
+    edges = sorted({0, len(places), *range(0, len(places), max_lines), *by_bytes.tolist()})
+    return starmap(slice, pairwise(edges))
 
 
 def _windows(ordered: Places) -> list[int]:

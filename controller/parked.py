@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controller.grouping import first_of_each, in_order, packs_of, places_within, starts_of
-from controller.line_files import LineReader, Places
+from controller.line_files import LineReader, Places, batches
 from controller.scan import GoodRows
 
 _PACK_BYTES = 4 << 20  # held in memory, twice, while it is written
@@ -60,9 +60,9 @@ def to_be_parked(rows: GoodRows, max_rows: int) -> ParkedRows:
 
 def park(rows: ParkedRows, reader: LineReader, folder: Path) -> None:
     """Deal the rows' lines out to the files of their packs."""
-    for first in range(0, len(rows), _ROWS_AT_ONCE):
-        packs = rows.packs[first : first + _ROWS_AT_ONCE]
-        lines = reader.read_adjacent(rows.places[first : first + _ROWS_AT_ONCE])
+    for batch in batches(rows.places, _ROWS_AT_ONCE):
+        packs = rows.packs[batch]
+        lines = reader.read_adjacent(rows.places[batch])
         order = in_order(packs)
         dealt = list(map(lines.__getitem__, order.tolist()))
         packs = packs.take(order)

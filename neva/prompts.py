@@ -233,7 +233,7 @@ def _may_hold_huge_int(raw: bytes) -> bool:
 def _refuse_deep_nesting(raw: bytes, record: dict[str, Any]) -> None:
     if raw.count(b"[") + raw.count(b"{") > _ALWAYS_WRITABLE_LEVELS:
         try:
-            orjson.dumps({"record": record})
+            orjson.dumps({"error": {"record": record}})  # as a part would have to hold it
         except TypeError:
             raise RowError("nested too deeply", reason=Reason.INVALID_JSON) from None
 

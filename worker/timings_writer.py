@@ -57,8 +57,8 @@ class TimingsWriter:
         is_last = False
         while not is_last:
             self._due.wait()
+            self._due.clear()  # before the look: else `close` might be forgotten
             is_last = self._closed.is_set()
-            self._due.clear()
             try:
                 write_timings(self._store, self._process, self._seconds())
             except StoreError as error:  # nothing depends on it

@@ -14,10 +14,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from controller import line_files
 from controller.forked import run_all
 from controller.intake import take_in
 from neva.errors import ConfigError, NevaError, RowError
-from neva.ledger import error_line
+from neva.ledger import FinishedRow, error_line
 from neva.model_files import find_model, small_model_files
 from neva.prompts import RESERVED_KEYS, BadRow, read_prompts
 from neva.reasons import Reason
@@ -181,3 +182,38 @@ def test_a_killed_process_is_no_short_result() -> None:
 
     with pytest.raises(NevaError, match="child process died"):
         run_all([die, lambda: 2])
+
+
+def test_a_bug_in_a_process_is_told_and_not_to_be_tried_again() -> None:
+    with pytest.raises(NevaError, match="ZeroDivisionError") as caught:
+        run_all([lambda: 1 // 0, lambda: 2])
+    assert not caught.value.retryable
+
+
+def test_long_lines_are_read_few_at_a_time(
+    prompts: RowPrompts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = {"video": "lost.mp4", "text": "What?", "more": "x" * 4000}
+    data = b"\n".join(orjson.dumps({"question_id": n, **row}) for n in range(200))
+    spec = write(tmp_path, data + b"\n" + orjson.dumps({**GOOD[0], "question_id": "good"}))
+    largest, pread = 0, os.pread
+
+    def watched(file: int, num_bytes: int, offset: int) -> bytes:
+        nonlocal largest
+        largest = max(largest, num_bytes)
+        return pread(file, num_bytes, offset)
+
+    monkeypatch.setattr(os, "pread", watched)
+    monkeypatch.setattr(line_files, "_BATCH_BYTES", 20_000)
+    num_rows, rows, rejected = quickly(spec, prompts, 1)
+    assert (num_rows, len(rows), len(rejected)) == (201, 1, 200)
+    assert 0 < largest <= 20_000 + 5_000
+
+
+@pytest.mark.parametrize("levels", range(248, 256))
+def test_a_row_that_is_taken_can_be_told_with_its_error(levels: int) -> None:
+    record = b'{"a":' + b"[" * levels + b"]" * levels + b"}"
+    (row,) = read_prompts(io.BytesIO(record), "video", "left", reserved_keys=RESERVED_KEYS)
+    assert isinstance(row, BadRow)  # it asks nothing
+    told = error_line(row.line, row.record, row.reason, row.message)
+    FinishedRow(row.seq, "", None, told).to_json()
