@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import structlog
+
 from judge.client import JudgeClient
 from judge.completion import Reply
 from judge.errors import Fault, JudgeStopped, ReviewFailed
@@ -30,6 +32,8 @@ from neva import tracing
 from neva.metrics import of_pods
 from neva.metrics.counting import count, write_counts
 from neva.reasons import Reason
+
+log = structlog.get_logger(__name__)
 
 _LOST_IN_A_ROW = 10
 _GRACE_S = 5.0
@@ -244,7 +248,10 @@ class _Asking:
                 pause_s = failure.wait_s or self._retry.pause_s(num_in_a_row)
                 self._paused_until_s = max(self._paused_until_s, now_s + pause_s)
         if failure.fault not in (None, Fault.THROTTLED):
+            was_open = self._breaker.is_open
             self._breaker.failed(now_s, failure.message)
+            if self._breaker.is_open and not was_open:  # nobody waits for minutes without a word
+                log.warning("judge_fails_again_and_again", why=failure.message, goes_on="slowly")
         wait_s = self._retry.wait_s(failure, one.num_attempts, self._draw.random())
         if wait_s is None:
             self._finish(one, failure)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -90,9 +91,12 @@ def _evaluate(config: ReadConfig, form: Format) -> int:
 
 
 def _write(text: str) -> None:
-    """At once: it is followed."""
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    """At once: it is followed. A reader who has seen enough does not end the run."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:  # all that is still to come goes nowhere, Python's last flush, too
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _with_run_folder(asked: Asked, file: str, on_cpu: bool, source: str) -> VideoNevaJob:

@@ -181,7 +181,13 @@ class Runner:
                 Leases(client, manifest.run_id, settings().lease_ttl_s),
                 grace_s=settings().lease_ttl_s,
             )
-            clear_trouble(client, manifest.run_id)
+            try:
+                clear_trouble(client, manifest.run_id)
+            except redis.RedisError as error:
+                raise NevaError(
+                    f"the broker (NEVA_REDIS_URL) can't be had: {error}; `neva doctor` looks at it",
+                    reason=Reason.BROKER_UNAVAILABLE,
+                ) from error
             worker = LocalWorker(
                 self._ledger.store.base_uri, redis_url, self._worker_arguments(), log_path
             )

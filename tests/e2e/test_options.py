@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from pytest_httpserver import HTTPServer
 
+from neva.reasons import Reason
 from tests.support.jobs import JobFolder
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
@@ -77,6 +78,15 @@ def test_a_judge_that_can_not_be_had_leaves_answers_and_report(
     assert "answering" not in printed
     assert json.loads(job.output.get("summary.json"))["judge"]["num_judged"] == 3
     assert job.output.head("_SUCCESS") is not None
+
+
+def test_a_broker_that_is_not_there_is_named(make_job: Callable[..., JobFolder]) -> None:
+    url = "redis://me:secret@127.0.0.1:1/0"
+    job = make_job(num_clips=1, environment={"NEVA_REDIS_URL": url})
+    code, printed = job.run()
+    assert code == 1, printed
+    assert f"error ({Reason.BROKER_UNAVAILABLE}): the broker (NEVA_REDIS_URL) can't" in printed
+    assert "secret" not in printed
 
 
 def test_a_ledger_that_was_tampered_with_stops_the_run_with_its_reason(

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from judge.answers import AnswerSet
 from judge.asking import Limits
@@ -234,7 +235,10 @@ def test_a_refused_key_stops_at_once_and_keeps_what_was_paid() -> None:
 def test_a_dead_endpoint_is_given_up_and_every_question_has_its_reason() -> None:
     store = MemoryStore()
     judge = FakeJudge(lambda content: ReviewFailed("no connection", fault=Fault.UNREACHABLE))
-    judged = run(judge, store, compared=comparison(["conv"] * 100))
+    with capture_logs() as logs:
+        judged = run(judge, store, compared=comparison(["conv"] * 100))
+    # Said once, while it is asked again and again for minutes.
+    assert [log["why"] for log in logs] == ["no connection"]
     assert len(judge.asked) < 20
     assert judged.scores.failed_by_reason == {Reason.JUDGE_UNAVAILABLE: 100}
     assert all(review["message"].endswith("no connection") for review in reviews_in(store))

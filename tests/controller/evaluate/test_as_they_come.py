@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -103,3 +105,19 @@ def test_of_a_run_that_is_over_all_answers_are_printed_in_order(printed: Printed
     for shard in (2, 0, 1):
         printed.run.commit(shard)
     assert printed.at_the_end() == list(range(2, 11))
+
+
+def test_a_reader_who_has_seen_enough_does_not_end_the_run() -> None:
+    code = (
+        "import sys; from controller.evaluate.cli import _write\n"
+        "for _ in range(3): _write('x' * 100_000)\n"
+        "print('the run went on', file=sys.stderr)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b"the run went on\n"
+    assert process.returncode == 0
