@@ -11,7 +11,7 @@ import typer
 
 from controller.ui.app import make_app
 from controller.ui.local import LocalRuns
-from controller.ui.server import LiveServer
+from controller.ui.server import LiveServer, sigterm_as_ctrl_c
 from controller.ui.source import Source
 from neva.errors import ConfigError, NevaError
 from neva.say import errors_as_exit_codes
@@ -57,7 +57,7 @@ def ui(
     It only reads, and asks nobody for a password: whoever reaches it sees everything it shows.
     Exit codes: 0 told to stop; 1 the port or the cluster can't be had; 2 wrong arguments.
     """
-    with errors_as_exit_codes():
+    with errors_as_exit_codes(), sigterm_as_ctrl_c():
         try:
             source = _source(outputs or [], namespace or [], all_namespaces)
             app = make_app(source, interval_s, allowed_hosts(host, allow_host or []))

@@ -44,6 +44,18 @@ def test_the_controller_understands_its_configuration(
     assert config.namespaces == values.get("controller", {}).get("namespaces", [])
 
 
+@pytest.mark.parametrize("role", ["worker", "finish"])
+def test_a_default_that_is_taken_away_is_an_empty_one(role: str, tmp_path: Path) -> None:
+    names = ["resources", "nodeSelector", "tolerations", "podAnnotations", "podLabels"]
+    names += ["extraEnv", "extraEnvFrom", "extraVolumes", "extraVolumeMounts"]
+    values = {"networkPolicy": {"enabled": True}, role: dict.fromkeys(names)}
+    path = tmp_path / "operator.yaml"
+    path.write_text(only(render(values), "ConfigMap", "-controller")["data"]["operator.yaml"])
+    config = load_config(path)
+    defaults = config.worker_defaults if role == "worker" else config.finish_defaults
+    assert (defaults.env, defaults.env_from, defaults.labels) == ([], [], {})
+
+
 def test_accounts_are_the_chart_s_or_the_namespaces_own(tmp_path: Path) -> None:
     path = tmp_path / "operator.yaml"
     for name, expected in (

@@ -41,6 +41,7 @@ def _arguments(values: dict[str, Any]) -> list[str]:
 def test_there_is_none_unless_it_is_asked_for() -> None:
     assert _of_ui({}) == []
     assert "live view" not in notes()
+    assert _of_ui({"ui": {"ingress": {"enabled": True}}}) == [], "half-written, and not in use"
 
 
 def test_it_shows_the_namespaces_that_the_controller_watches_or_those_it_is_told() -> None:

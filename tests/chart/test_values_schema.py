@@ -53,8 +53,22 @@ _WRONG: list[tuple[str, list[str]]] = [
         "{controller: {namespaces: [a]}, nightly: [{name: one, job: J}]}",
         ["nightly", "neva", "controller.namespaces"],
     ),
-    ("ui: {ingress: {enabled: true}}", ["ui.ingress.host"]),
-    ("ui: {ingress: {enabled: true, host: a.example.com}}", ["nobody for a password"]),
+    ("ui: {enabled: true, ingress: {enabled: true}}", ["ui.ingress.host"]),
+    (
+        "ui: {enabled: true, ingress: {enabled: true, host: a.example.com}}",
+        ["nobody for a password"],
+    ),
+    ("metrics: {prometheusRule: {runbookUrl: 'https://d/a: b'}}", ["/runbookUrl"]),
+    ("metrics: {prometheusRule: {runbookUrl: 'https://d/a#b'}}", ["/runbookUrl"]),
+    (
+        "{networkPolicy: {enabled: true}, storage: {endpointUrl: 'http://c:99999'}}",
+        ["storage.endpointUrl", "99999", "65535"],
+    ),
+    (
+        "{networkPolicy: {enabled: true}, "
+        "worker: {extraEnv: [{name: OTEL_EXPORTER_OTLP_ENDPOINT, value: 'http://c:0/v1'}]}}",
+        ["OTEL_EXPORTER_OTLP_ENDPOINT", "port 0", "65535"],
+    ),
     ("ui: {ingress: {host: 'https://a.example.com'}}", ["/ui/ingress/host"]),
     ("ui: {allowedHosts: ['a b']}", ["/ui/allowedHosts/0"]),
     ("dropFolders: [{name: inbox, spec: {}}]", ["/dropFolders/0/spec", "uri"]),

@@ -31,12 +31,14 @@
 {{- if and .Values.ui.enabled .Values.ui.ingress.enabled .Values.networkPolicy.enabled (not .Values.networkPolicy.uiFrom) -}}
 {{- fail "ui.ingress.enabled with networkPolicy.enabled needs networkPolicy.uiFrom: no Ingress controller could reach the live view" -}}
 {{- end -}}
+{{- if and .Values.ui.enabled .Values.ui.ingress.enabled -}}
 {{- with .Values.ui.ingress -}}
-{{- if and .enabled (not .host) -}}
+{{- if not .host -}}
 {{- fail "ui.ingress.enabled needs ui.ingress.host" -}}
 {{- end -}}
-{{- if and .enabled (not .annotations) (not .withoutAuthentication) -}}
+{{- if not (or .annotations .withoutAuthentication) -}}
 {{- fail "ui.ingress: the page asks nobody for a password; set ui.ingress.annotations to those that make your Ingress controller ask (README, Live view), or ui.ingress.withoutAuthentication" -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- range $kind := list "nightly" "dropFolders" -}}

@@ -17,15 +17,17 @@
 - ports: {{ include "neva-batch.tcpPorts" .Values.networkPolicy.apiServerPorts }}
 {{- end -}}
 
-{{/* urlPort (a URL): the port that it leads to; empty when that is not to be seen in it. */}}
+{{/* urlPort (the value's name, a URL): the port that it leads to; empty when that is not to be seen in it. */}}
 {{- define "neva-batch.urlPort" -}}
-{{- $host := regexReplaceAll "^https?://([^/]*).*$" . "${1}" -}}
-{{- if regexMatch ":[0-9]+$" $host -}}
-{{- regexFind "[0-9]+$" $host -}}
-{{- else if hasPrefix "https:" . -}}
-443
-{{- else if hasPrefix "http:" . -}}
-80
+{{- $start := index . 1 | regexFind "^(?i:https?)://[^/?#]*" -}}
+{{- with regexFind ":[0-9]+$" $start -}}
+{{- $port := trimPrefix ":" . | atoi -}}
+{{- if or (lt $port 1) (gt $port 65535) -}}
+{{- fail (printf "%s: its port %s is none; ports are 1 to 65535" (index $ 0) (trimPrefix ":" .)) -}}
+{{- end -}}
+{{- $port -}}
+{{- else -}}
+{{- get (dict "http" "80" "https" "443") (regexFind "^[a-z]*" (lower $start)) -}}
 {{- end -}}
 {{- end -}}
 
@@ -33,7 +35,7 @@
 {{- define "neva-batch.storageEgress" -}}
 {{- $ports := .Values.networkPolicy.storagePorts -}}
 {{- with .Values.storage.endpointUrl -}}
-{{- $ports = append $ports (include "neva-batch.urlPort" .) -}}
+{{- $ports = append $ports (include "neva-batch.urlPort" (list "storage.endpointUrl" .)) -}}
 {{- end -}}
 - ports: {{ include "neva-batch.tcpPorts" $ports }}
 {{- end -}}
@@ -41,9 +43,9 @@
 {{/* tracingEgress: to the collector that the jobs' pods are told to send their traces to. */}}
 {{- define "neva-batch.tracingEgress" -}}
 {{- $ports := list -}}
-{{- range concat .Values.worker.extraEnv .Values.finish.extraEnv -}}
+{{- range concat (.Values.worker.extraEnv | default list) (.Values.finish.extraEnv | default list) -}}
 {{- if and .value (has .name (list "OTEL_EXPORTER_OTLP_ENDPOINT" "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")) -}}
-{{- with include "neva-batch.urlPort" (toString .value) -}}
+{{- with include "neva-batch.urlPort" (list .name (toString .value)) -}}
 {{- $ports = append $ports . -}}
 {{- end -}}
 {{- end -}}

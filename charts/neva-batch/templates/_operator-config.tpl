@@ -42,17 +42,17 @@ podMetricsPort: {{ ternary (int .Values.metrics.pods.port) "null" .Values.metric
 
 {{/* podDefaults (values of worker or finish) */}}
 {{- define "neva-batch.podDefaults" -}}
-resources: {{ .resources | toJson }}
-nodeSelector: {{ .nodeSelector | toJson }}
-tolerations: {{ .tolerations | toJson }}
+resources: {{ .resources | default dict | toJson }}
+nodeSelector: {{ .nodeSelector | default dict | toJson }}
+tolerations: {{ .tolerations | default list | toJson }}
 affinity: {{ .affinity | default nil | toJson }}
 priorityClassName: {{ .priorityClassName | default nil | toJson }}
 runtimeClassName: {{ .runtimeClassName | default nil | toJson }}
-annotations: {{ .podAnnotations | toJson }}
-labels: {{ .podLabels | toJson }}
-env: {{ .extraEnv | toJson }}
-envFrom: {{ .extraEnvFrom | toJson }}
-volumes: {{ .extraVolumes | toJson }}
-volumeMounts: {{ .extraVolumeMounts | toJson }}
+annotations: {{ .podAnnotations | default dict | toJson }}
+labels: {{ .podLabels | default dict | toJson }}
+env: {{ .extraEnv | default list | toJson }}
+envFrom: {{ .extraEnvFrom | default list | toJson }}
+volumes: {{ .extraVolumes | default list | toJson }}
+volumeMounts: {{ .extraVolumeMounts | default list | toJson }}
 cacheVolume: {{ .cacheVolume | default (dict "emptyDir" dict) | toJson }}
 {{- end -}}

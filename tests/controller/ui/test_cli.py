@@ -9,6 +9,7 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from starlette.testclient import TestClient
@@ -22,7 +23,10 @@ from neva.store import open_store
 from tests.controller.ui.moving import MovingRun
 
 
-def test_it_says_its_address_serves_events_and_stops(tmp_path: Path) -> None:
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_it_says_its_address_serves_events_and_stops(
+    signum: signal.Signals, tmp_path: Path
+) -> None:
     list(itertools.islice(MovingRun(open_store(str(tmp_path)), 60).steps(), 2))
     command = [sys.executable, "-m", "controller", "ui", str(tmp_path), "--port", "0"]
     pipe = subprocess.PIPE
@@ -33,9 +37,26 @@ def test_it_says_its_address_serves_events_and_stops(tmp_path: Path) -> None:
         assert address.startswith("http://127.0.0.1:")
         with urllib.request.urlopen(f"{address}events", timeout=60) as events:
             assert events.readline() == b"event: sections\n"
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(60) in (0, -signal.SIGTERM), "also while a page is open"
+            process.send_signal(signum)
+            assert process.wait(60) == 0, "also while a page is open"
         assert process.stderr.read() == ""
+
+
+def test_it_stops_in_order_also_before_it_serves(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def told_to_stop(host: str, port: int) -> NoReturn:
+        signal.raise_signal(signal.SIGTERM)
+        pytest.fail("it goes on")
+
+    monkeypatch.setattr("controller.ui.cli.listening", told_to_stop)
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # pytest outlives a failure
+    try:
+        done = CliRunner().invoke(ui_app, [str(tmp_path), "--port", "0"])
+        assert (done.exit_code, done.output) == (0, "")
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_port_that_is_taken_is_said_in_a_line(tmp_path: Path) -> None:
