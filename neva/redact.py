@@ -7,7 +7,15 @@ from collections.abc import Iterable
 
 HIDDEN = "…"
 
-_USER_INFO = re.compile(r"(?<=://)[^/\s'\"]*@")
+# A password may hold a `/`; what follows a host and its port is no password.
+_USER_INFO = re.compile(
+    r"(?<=://)([^/\s'\"]*|[^/\s'\":@]*:(?!\d{1,5}/)((?!://)[^\s'\"])*)@",
+)
+_SECRET_PARAMETER = re.compile(
+    r"([?&;][^=&;\s'\"]*(signature|token|key|credential|password|secret)[^=&;\s'\"]*=)"
+    r"[^&;\s'\"]+",
+    re.IGNORECASE,
+)
 _SECRET_NAME = re.compile(
     r"(pass(word|wd|phrase)?|secret|credentials?|(api|access|secret|private)_?key|"
     r"(api|auth|access|bearer|hf)_?token|^token)\d*$",
@@ -26,9 +34,9 @@ def is_secret_name(key: str) -> bool:
 
 
 def without_secrets(text: str, settings: Iterable[str]) -> str:
-    """The text without what the given settings, `key=value`, hold of secrets."""
+    """The text without what the given settings, `key=value`, and its URLs hold of secrets."""
     for word in settings:
         key, _, value = word.partition("=")
         if value and is_secret_name(key):
             text = text.replace(value, HIDDEN)
-    return without_user_info(text)
+    return _SECRET_PARAMETER.sub(rf"\1{HIDDEN}", without_user_info(text))
