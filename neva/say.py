@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from neva.errors import ConfigError, NevaError
+from neva.reasons import Reason
 
 DEBUG_VARIABLE = "NEVA_DEBUG"
 
@@ -69,17 +70,23 @@ def tell_error(error: NevaError, code: int) -> int:
     return code
 
 
-@contextmanager
-def errors_as_exit_codes(*, wrong: int = 2, failed: int = 1) -> Iterator[None]:
-    """Tell what is raised in the block, and end the command.
+def exit_code_of(error: NevaError, *, wrong: int = 2, failed: int = 1) -> int:
+    """The exit code of an error.
 
     Args:
-        wrong: exit code of a ConfigError: what was asked for must change.
+        wrong: of what must change before the same can do, whoever noticed it: the job's check, or
+            the store.
         failed: of every other error of ours: the same again may do.
     """
+    is_wrong = isinstance(error, ConfigError) or error.reason is Reason.INVALID_CONFIG
+    return wrong if is_wrong else failed
+
+
+@contextmanager
+def errors_as_exit_codes(*, wrong: int = 2, failed: int = 1) -> Iterator[None]:
+    """Tell what is raised in the block, and end the command with `exit_code_of` it."""
     try:
         yield
-    except ConfigError as error:
-        raise typer.Exit(tell_error(error, wrong)) from error
     except NevaError as error:
-        raise typer.Exit(tell_error(error, failed)) from error
+        code = exit_code_of(error, wrong=wrong, failed=failed)
+        raise typer.Exit(tell_error(error, code)) from error

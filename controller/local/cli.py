@@ -13,11 +13,11 @@ from controller.exits import EXIT_ERROR, EXIT_INVALID, EXIT_OK, EXIT_ROWS_FAILED
 from controller.local.runner import Runner, Watcher
 from controller.status.facts import look
 from controller.status.run_status import as_dict, run_status
-from neva.errors import ConfigError, NevaError
+from neva.errors import NevaError
 from neva.job_file import load_job
 from neva.ledger import Ledger
 from neva.ledger.control import Stopped
-from neva.say import Format, FormatOption, errors_as_exit_codes, tell, tell_error
+from neva.say import Format, FormatOption, errors_as_exit_codes, exit_code_of, tell, tell_error
 from neva.store import open_store
 
 run_app = typer.Typer(add_completion=False)
@@ -60,10 +60,8 @@ def run_job(job_file: Path, watcher: Watcher | None = None) -> int:
     except Stopped as stopped:
         console.print(f"stopped: {stopped.message}", markup=False)
         return EXIT_STOPPED
-    except ConfigError as error:
-        return tell_error(error, EXIT_INVALID)
     except NevaError as error:
-        return tell_error(error, EXIT_ERROR)
+        return tell_error(error, exit_code_of(error, wrong=EXIT_INVALID, failed=EXIT_ERROR))
     except KeyboardInterrupt:
         console.print("stopped; finished rows are kept, the same command goes on")
         return 130

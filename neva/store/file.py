@@ -350,17 +350,22 @@ def _beside(target: Path, make: Callable[[Path], AbstractContextManager[T]]) -> 
 def _enter_beside(
     target: Path, make: Callable[[Path], AbstractContextManager[T]], stack: ExitStack
 ) -> T:
+    words = ""
     for _ in range(_MAX_LOST_DIRECTORIES):
         # A delete may remove the emptied directory between any two of these steps.
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             return stack.enter_context(make(target.parent))
-        except FileNotFoundError:
-            continue
-        except FileExistsError:
+        except FileNotFoundError as error:
+            words = error.strerror or str(error)
+        except FileExistsError as error:
             if target.parent.exists():  # a file lies in the way
                 raise
-    raise StoreUnavailable(f"{target.parent} is deleted again and again by somebody else")
+            words = error.strerror or str(error)
+    raise StoreUnavailable(
+        f"{target.parent} can't be made, or nothing in it: {words} (or somebody deletes it again "
+        "and again)"
+    )
 
 
 def _link_or_lose(temporary: Path, target: Path) -> None:

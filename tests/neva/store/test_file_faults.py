@@ -195,3 +195,8 @@ def test_what_is_neither_refused_nor_denied_names_what_lies_in_the_way(tmp_path:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StoreError, match="share a name"):
         FileStore(tmp_path / "file").put("a", b"", if_absent=True)
+
+
+def test_a_folder_that_can_not_be_made_is_named_with_the_systems_words() -> None:
+    with pytest.raises(StoreUnavailable, match=r"/proc/nowhere/a can't be made.* No such file"):
+        FileStore(Path("/proc/nowhere")).put("a/b", b"")
