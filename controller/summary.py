@@ -27,7 +27,11 @@ class _Summary(BaseModel):
     model_config = ConfigDict(strict=True)
 
     state: str
-    failed_by_reason: dict[str, int] = {}
+    rows: int
+    answered: int
+    failed: int
+    failed_by_reason: dict[str, int]
+    fail_on_error: Any  # compared, and shown
     judge: dict[str, Any] | None = None
 
 

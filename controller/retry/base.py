@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from controller.manifest import read_manifest
 from controller.merge import rejected_rows
 from controller.summary import FAILED, SUCCEEDED, read_summary
 from neva.errors import ConfigError
@@ -34,9 +35,9 @@ class BaseRun:
 
     @classmethod
     def open(cls, uri: str) -> BaseRun:
-        """Raises ConfigError when there is no finished run."""
+        """Raises ConfigError when there is no finished run, LedgerCorrupt when it is damaged."""
         ledger = Ledger(open_store(uri))
-        manifest = ledger.read_manifest()
+        manifest = read_manifest(ledger)
         if manifest is None:
             raise ConfigError(
                 f"{ledger.store.uri_of(layout.MANIFEST)} does not exist: no run there"

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from controller.manifest import read_manifest
 from controller.retry.base import BaseRun
 from controller.summary import is_finished
 from neva.errors import ConfigError
@@ -80,7 +81,7 @@ def _first_run(uri: str) -> Store:
     """The run that is no retry, from which `uri` comes."""
     for _ in range(_MAX_GENERATIONS):
         store = open_store(uri)
-        manifest = Ledger(store).read_manifest()
+        manifest = read_manifest(Ledger(store))
         if manifest is None:
             raise ConfigError(f"{store.uri_of(layout.MANIFEST)} does not exist: no run there")
         before = manifest.job["spec"].get("retryOf")
@@ -106,7 +107,7 @@ def _make_job(
     data: dict[str, Any] = orjson.loads(orjson.dumps(base.manifest.job))
     if settings_of is not None:
         data = settings_of.model_dump(mode="json", by_alias=True)
-    first_name = Ledger(first).read_manifest()
+    first_name = read_manifest(Ledger(first))
     name = first_name.job["metadata"]["name"] if first_name else "run"
     ending = f"-retry-{number}"
     metadata = {key: data["metadata"][key] for key in _METADATA if key in data["metadata"]}

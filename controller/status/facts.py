@@ -13,9 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from controller.manifest import read_manifest
 from controller.summary import read_scores, read_summary
 from neva.errors import ConfigError
-from neva.ledger import Ledger, LedgerCorrupt, Manifest, PartRef, layout
+from neva.ledger import Ledger, Manifest, PartRef, layout
 from neva.ledger.control import PREFIX as CONTROL
 from neva.ledger.control import Control, Order
 from neva.ledger.snapshot import SETTLED_AFTER_S, Snapshot, read_snapshot
@@ -99,7 +100,7 @@ def look(ledger: Ledger) -> Facts:
     """
     store = ledger.store
     now_s = store.now_s()
-    manifest = _read_manifest(ledger)
+    manifest = read_manifest(ledger)
     standing = Control(store).look()
     control = {item.key: item for item in store.list(CONTROL)}
     gone, runner = _last_runner(store, standing.num_runners)
@@ -137,17 +138,6 @@ def look(ledger: Ledger) -> Facts:
         files=shards,
         **counts,
     )
-
-
-def _read_manifest(ledger: Ledger) -> Manifest | None:
-    """The manifest, its job one that can be told about. Raises LedgerCorrupt."""
-    manifest = ledger.read_manifest()
-    if manifest is not None:
-        metadata = manifest.job.get("metadata")
-        name = metadata.get("name") if isinstance(metadata, dict) else None
-        if not isinstance(name, str) or not isinstance(manifest.job.get("spec"), dict):
-            raise LedgerCorrupt(f"{layout.MANIFEST}: its job has no name, or no spec")
-    return manifest
 
 
 def _latest(times_s: Iterable[float | None]) -> float | None:

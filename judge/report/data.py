@@ -12,14 +12,25 @@ from collections.abc import Iterable
 from typing import Any
 
 import orjson
+from pydantic import ValidationError
 
 from judge.jsonl import id_key
 from judge.report.rows import build_rows, question_text
+from judge.report.shapes import (
+    ErrorShape,
+    ManifestShape,
+    OutputShape,
+    ReviewShape,
+    ScoresShape,
+    Shape,
+    SummaryShape,
+)
 from judge.report.views import ErrorView, Record, Report
 from judge.reviews import REVIEWS
 from neva.answer_record import media_key
 from neva.errors import ConfigError
-from neva.ledger import layout
+from neva.ledger import LedgerCorrupt, layout
+from neva.ledger.records import problem_of
 from neva.pages import visible
 from neva.store.base import Store
 
@@ -34,16 +45,18 @@ def load_report(store: Store, name: str | None = None) -> Report:
         name: the title; by default the job's name, else the last part of the output's URI.
 
     Raises:
-        ConfigError: there is neither a finished run nor a review here, or a file is damaged.
+        ConfigError: there is neither a finished run nor a review here.
+        LedgerCorrupt: a file is damaged, or not what its writer writes.
     """
-    summary = _json(store, layout.SUMMARY)
-    scores = _json(store, layout.SCORES)
-    outputs, errors = _lines(store, layout.OUTPUTS), _lines(store, layout.ERRORS)
+    summary = _json(store, layout.SUMMARY, SummaryShape)
+    scores = _json(store, layout.SCORES, ScoresShape)
+    outputs = _lines(store, layout.OUTPUTS, OutputShape)
+    errors = _lines(store, layout.ERRORS, ErrorShape)
     # Reviews without scores are the remains of a run that is being judged again.
-    reviews = _lines(store, REVIEWS) if scores is not None else None
+    reviews = _lines(store, REVIEWS, ReviewShape) if scores is not None else None
     if summary is None and outputs is None and reviews is None:
         raise ConfigError(f"{store.base_uri}: no finished run and no reviews here")
-    manifest = _json(store, layout.MANIFEST)
+    manifest = _json(store, layout.MANIFEST, ManifestShape)
     all_scores = () if scores is None else (scores, *scores.get("others", ()))
     names = [str(name) for name in scores["answers"]] if scores else []
     rows = build_rows(outputs or (), reviews or (), names)
@@ -69,27 +82,29 @@ def load_report(store: Store, name: str | None = None) -> Report:
     )
 
 
-def _json(store: Store, key: str) -> dict[str, Any] | None:
+def _json(store: Store, key: str, shape: type[Shape]) -> dict[str, Any] | None:
+    data = store.get_or_none(key)
+    return None if data is None else _record(data, shape, store.uri_of(key))
+
+
+def _lines(store: Store, key: str, shape: type[Shape]) -> list[dict[str, Any]] | None:
     data = store.get_or_none(key)
     if data is None:
         return None
+    where = store.uri_of(key)
+    numbered = enumerate(data.splitlines(), start=1)
+    return [_record(line, shape, f"{where}, line {number},") for number, line in numbered if line]
+
+
+def _record(data: bytes, shape: type[Shape], where: str) -> dict[str, Any]:
     try:
-        record = orjson.loads(data)
+        record: dict[str, Any] = orjson.loads(data)
+        shape.model_validate(record)
+    except ValidationError as error:
+        raise LedgerCorrupt(f"{where} is damaged: {problem_of(error)}") from error
     except orjson.JSONDecodeError as error:
-        raise ConfigError(f"{store.uri_of(key)} is damaged: {error}") from error
-    if not isinstance(record, dict):
-        raise ConfigError(f"{store.uri_of(key)} is damaged: no object")
+        raise LedgerCorrupt(f"{where} is damaged: {error}") from error
     return record
-
-
-def _lines(store: Store, key: str) -> list[dict[str, Any]] | None:
-    data = store.get_or_none(key)
-    if data is None:
-        return None
-    try:
-        return [orjson.loads(line) for line in data.splitlines() if line]
-    except orjson.JSONDecodeError as error:
-        raise ConfigError(f"{store.uri_of(key)} is damaged: {error}") from error
 
 
 def _name(store: Store, summary: Record) -> str:

@@ -30,7 +30,7 @@ _PACKAGE = "judge.report"
 
 
 def write_report(store: Store, name: str | None = None) -> str:
-    """Write `report.html` for the run under `store`; returns its URI. Raises ConfigError."""
+    """Write `report.html` for the run under `store`; returns its URI. Raises as `load_report`."""
     store.put(layout.REPORT, render_report(load_report(store, name)).encode())
     return store.uri_of(layout.REPORT)
 

@@ -18,6 +18,16 @@ from neva.ledger import (
 )
 from neva.store import Store
 
+# summary.json of a `MadeRun` whose rows are all answered but the refused one.
+SUMMARY = {
+    "state": "Succeeded",
+    "rows": 10,
+    "answered": 9,
+    "failed": 1,
+    "failed_by_reason": {},
+    "fail_on_error": 0.5,
+}
+
 
 class MadeRun:
     """A run of `num_shards` shards of three rows, and one row that was refused."""

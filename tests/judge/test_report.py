@@ -6,20 +6,25 @@ import html
 import io
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from judge.cli import report_app
 from judge.report.data import load_report
 from judge.report.render import render_report, write_report
+from judge.reviews import REVIEWS
 from judge.run import run_judge
 from neva.errors import ConfigError
-from neva.ledger import layout
+from neva.ledger import LedgerCorrupt, layout
 from tests.fakes.judge import FakeJudge
 from tests.fakes.memory_store import MemoryStore
 from tests.judge.examples import SETTINGS, comparison
+from tests.support.spoiled import spoiled_forms
 
 HOSTILE = "<img src=x onerror=alert(1)>\x00\x1b[31m</style><script>boom()</script>"
 
@@ -288,5 +293,35 @@ def test_a_damaged_or_missing_run_is_refused() -> None:
         load_report(MemoryStore())
     store = finished_run()
     store.put(layout.OUTPUTS, b"{broken\n")
-    with pytest.raises(ConfigError, match="damaged"):
+    with pytest.raises(LedgerCorrupt, match=r"outputs\.jsonl, line 1, is damaged"):
         load_report(store)
+
+
+@pytest.mark.parametrize(
+    "key", [layout.SUMMARY, layout.SCORES, layout.MANIFEST, layout.OUTPUTS, layout.ERRORS, REVIEWS]
+)
+def test_a_file_of_another_shape_is_shown_or_named_as_damaged(key: str) -> None:
+    store = finished_run()
+    spec = {"model": {"uri": "s3://m", "tensorParallelSize": 2}}
+    store.put(layout.MANIFEST, orjson.dumps({"job": {"metadata": {"name": "k"}, "spec": spec}}))
+    summary = {**orjson.loads(store.get(layout.SUMMARY)), "workers_s": {"engine": 1.0}}
+    store.put(layout.SUMMARY, orjson.dumps(summary))
+    first, *others = [store.get(key)] if "jsonl" not in key else store.get(key).splitlines()
+    num_damaged = 0
+    for odd in spoiled_forms(orjson.loads(first)):
+        store.put(key, b"\n".join([orjson.dumps(odd), *others]))
+        try:
+            page_of(store)
+        except LedgerCorrupt as error:
+            num_damaged += 1
+            assert key in error.message and "\n" not in error.message
+    assert num_damaged
+
+
+def test_the_command_tells_of_a_damaged_file_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text('{"state": "Succeeded"}')
+    done = CliRunner().invoke(report_app, [str(tmp_path)])
+    assert done.exit_code == 1
+    [line] = done.output.splitlines()
+    assert line.startswith("error (LedgerCorrupt): ")
+    assert line.endswith("summary.json is damaged: rows: Field required")

@@ -10,12 +10,12 @@ import pytest
 import yaml
 
 from controller.lines import put_lines
-from controller.summary import SUCCEEDED, write_summary
+from controller.summary import write_summary
 from neva.ledger import layout
 from neva.ledger.control import Control, Order
 from neva.store import open_store
 from tests.controller.cluster.conftest import User, condition
-from tests.controller.runs import MadeRun
+from tests.controller.runs import SUMMARY, MadeRun
 from tests.kube.emulator import Fault
 
 ROWS = {"total": 72, "done": 12, "failed": 1}
@@ -140,8 +140,7 @@ def finished_run(uri: str) -> MadeRun:
     run = MadeRun(open_store(uri), name="kitchen")
     for shard in range(3):
         run.commit(shard, failed="MediaUnreadable" if shard == 1 else None)
-    summary = {"state": SUCCEEDED, "answered": 8, "rows": 10, "failed": 2}
-    write_summary(run.ledger.store, {**summary, "failed_by_reason": {}})
+    write_summary(run.ledger.store, {**SUMMARY, "answered": 8, "failed": 2})
     put_lines(run.ledger.store, layout.OUTPUTS, [])
     run.ledger.store.put(layout.SUCCESS, b"")
     return run

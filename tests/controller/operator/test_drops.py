@@ -15,6 +15,7 @@ from neva.ledger import layout
 from neva.store import open_store
 from neva.store.s3_client import current_environment, shared_client
 from tests.controller.operator.drop_bench import NAME, NAMESPACE, DropBench
+from tests.controller.runs import SUMMARY
 from tests.kube.fixtures import Cluster
 
 PROMPT = b'{"question_id": 1, "video": "a.mp4", "text": "?"}\n'
@@ -110,7 +111,7 @@ def test_a_succeeded_file_is_moved_even_when_its_job_is_gone(bench: DropBench) -
     bench.turn()
     [job] = bench.jobs().values()
     name = job["metadata"]["name"]
-    summary = json.dumps({"state": "Succeeded"}).encode()
+    summary = json.dumps(SUMMARY).encode()
     open_store(f"{bench.base}out/{name}/").put(layout.SUMMARY, summary)
     bench.delete(name)
     bench.restart()

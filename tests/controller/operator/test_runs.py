@@ -7,6 +7,7 @@ from pathlib import Path
 import redis
 
 from controller.operator.runs import LedgerRuns
+from controller.summary import write_summary
 from neva import queue
 from neva.conditions import ConditionReason
 from neva.errors import NevaError
@@ -16,6 +17,7 @@ from neva.rate import RateWindow
 from neva.reasons import Reason
 from neva.store import open_store
 from neva.trouble import report_trouble
+from tests.controller.runs import SUMMARY
 
 RUN = "run7"
 
@@ -62,7 +64,7 @@ def test_the_summary_and_the_score_are_seen_at_the_end(tmp_path: Path, broker_ur
         commit(ledger, manifest, shard)
     runs = LedgerRuns(broker_url)
     assert runs.look("u", str(tmp_path), listing=False).summary is None
-    ledger.store.put("summary.json", b'{"state": "Succeeded", "judge": {"num_judged": 1}}')
+    write_summary(ledger.store, {**SUMMARY, "judge": {"num_judged": 1}})
     ledger.store.put("judge/scores.json", b'{"all": {"relative": 87.46}}')
     seen = runs.look("u", str(tmp_path), listing=True)
     assert seen.all_committed

@@ -201,6 +201,27 @@ def test_outputs_changed_behind_the_retrys_back_are_found(work: Work) -> None:
         work.run(job, failing())
 
 
+@pytest.mark.parametrize(
+    ("key", "content", "words"),
+    [
+        (layout.SUMMARY, b'{"state": "Succeeded"}', "summary.json: rows: "),
+        (layout.SUMMARY, b"{}", "summary.json: state: "),
+        (layout.MANIFEST, b"{}", "manifest.json: no Manifest: "),
+        (layout.MANIFEST, None, "manifest.json: its job has no name, or no spec"),
+    ],
+)
+def test_a_run_whose_files_have_another_shape_is_refused_in_one_line(
+    work: Work, key: str, content: bytes | None, words: str
+) -> None:
+    base = work.run(load_job(work.folder / "job.yaml"), failing(2))
+    manifest = orjson.loads(base.store.get(layout.MANIFEST))
+    base.store.put(key, content or orjson.dumps({**manifest, "job": {}}))
+    done = CliRunner().invoke(retry_app, [work.out])
+    assert done.exit_code == 1
+    [line] = done.output.splitlines()
+    assert line.startswith(f"error (LedgerCorrupt): {words}")
+
+
 def test_the_job_of_a_retry_can_be_printed_for_a_cluster(work: Work) -> None:
     work.run(load_job(work.folder / "job.yaml"), failing(2))
     done = CliRunner().invoke(retry_app, [work.out, "--dry-run", "-o", "yaml"])

@@ -21,7 +21,7 @@ from neva.ledger.control import Beat, Control, Order, this_runner
 from neva.ledger.snapshot import Snapshot
 from neva.rate import duration
 from neva.store import Store, open_store
-from tests.controller.runs import MadeRun
+from tests.controller.runs import SUMMARY, MadeRun
 
 
 def phase(run: MadeRun) -> RunPhase:
@@ -78,7 +78,7 @@ def test_every_phase_of_a_run(store: Store) -> None:
     ref, rows = run.part(0, [0, 1, 2])
     run.ledger.commit(0, 1, [ref], rows)
     assert phase(run) is RunPhase.FINISHING
-    summary = {"state": FAILED, "failed_by_reason": {"InvalidJson": 1}}
+    summary = {**SUMMARY, "state": FAILED, "failed_by_reason": {"InvalidJson": 1}}
     write_summary(store, summary)
     assert phase(run) is RunPhase.FAILED
     write_summary(store, {**summary, "state": SUCCEEDED})
@@ -183,7 +183,7 @@ def test_watching_in_a_pipe_prints_what_changed_and_ends_with_the_run(
     def look_and_go_on(ledger: Ledger) -> Facts:
         looks.append(1)
         if len(looks) == 4:
-            write_summary(store, {"state": SUCCEEDED, "failed_by_reason": {}})
+            write_summary(store, SUMMARY)
             store.put(layout.SUCCESS, b"")
         return look(ledger)
 

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page
 
+from controller.summary import write_summary
 from controller.ui.local import LocalRuns
 from neva.ledger import layout
 from neva.store import open_store
+from tests.controller.runs import SUMMARY
 from tests.controller.ui.moving import HOSTILE, MovingRun
 from tests.controller.ui.serving import serving
 from tests.judge.report_pages import page_of_run
@@ -102,7 +104,7 @@ def test_a_report_opens_and_works_from_the_page(
     browser: Browser, moving: Moving, report: bytes
 ) -> None:
     moving.store.put(layout.REPORT, report)
-    moving.store.put(layout.SUMMARY, b'{"state": "Succeeded", "failed_by_reason": {}}')
+    write_summary(moving.store, SUMMARY)
     page, complaints = opened(browser, moving.uri)
     page.locator("text=Open the report").click()
     page.wait_for_selector("#count:has-text('of 6')")

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
@@ -18,9 +15,9 @@ from neva.ledger.control import Control, Order
 from neva.ledger.snapshot import Snapshot
 from neva.store import Store, open_store
 from neva.timings import write_timings
-from tests.controller.runs import MadeRun
+from tests.controller.runs import SUMMARY, MadeRun
+from tests.support.spoiled import spoiled_forms
 
-_ODD = (None, -(10**15), "x", [[]], {"a": []})
 _NO_JSON = (b"", b"\xff", b"{", b"[" * 5000)
 
 
@@ -38,23 +35,9 @@ def store(tmp_path: Path) -> Store:
     Control(store).give(Order.SUSPEND)
     write_timings(store, "w-1", {"engine": 1.0})
     store.put(layout.SCORES, orjson.dumps({"num_judged": 1, "all": {"relative": 90.0}}))
-    store.put(layout.SUMMARY, orjson.dumps({"state": "Failed", "failed_by_reason": {"A": 1}}))
+    summary = {**SUMMARY, "state": "Failed", "failed_by_reason": {"A": 1}}
+    store.put(layout.SUMMARY, orjson.dumps(summary))
     return store
-
-
-def _spoiled(value: Any) -> Iterator[Any]:
-    """The value with one place in it replaced, or missing."""
-    yield from _ODD
-    if isinstance(value, dict | list):
-        places = list(value) if isinstance(value, dict) else range(min(1, len(value)))
-        for place in places:
-            shorter = copy.deepcopy(value)
-            del shorter[place]
-            yield shorter
-            for odd in _spoiled(value[place]):
-                other = copy.deepcopy(value)
-                other[place] = odd
-                yield other
 
 
 def _pages(source: Source) -> str:
@@ -87,7 +70,7 @@ def test_each_of_these_files_is_read(store: Store) -> None:
 def test_a_file_that_is_not_as_it_was_written_stops_no_page(store: Store, name: str) -> None:
     (key,) = (item.key for item in store.list(name))
     lines = store.get(key).splitlines()
-    spoiled = [orjson.dumps(odd) for odd in _spoiled(orjson.loads(lines[0]))]
+    spoiled = [orjson.dumps(odd) for odd in spoiled_forms(orjson.loads(lines[0]))]
     for line in (*_NO_JSON, *spoiled):
         store.put(key, b"\n".join([line, *lines[1:]]))
         assert "kitchen" in _pages(LocalRuns([store.base_uri])), line
