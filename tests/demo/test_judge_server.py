@@ -23,10 +23,12 @@ from demo.judge_server import (
     read_message,
     review,
 )
-from judge.client import OpenAIJudge, Reply, ReviewRequest, Sampling
+from judge.client import OpenAIJudge
+from judge.completion import Reply
 from judge.errors import JudgeStopped
 from judge.parse import Verdict, parse_verdict
 from judge.prompt import Message, build_messages
+from judge.request import ReviewRequest, Sampling
 from judge.rules import default_rules
 
 CAPTION = "The red circle moves left. Nothing else is in the picture."

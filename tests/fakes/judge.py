@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from judge.client import Reply, ReviewRequest
+from judge.completion import Reply
+from judge.request import ReviewRequest
 
 
 class FakeJudge:
