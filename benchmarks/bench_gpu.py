@@ -23,7 +23,14 @@ from typing import Any, Final
 import torch
 
 from benchmarks.contenders import Answers, OurEngine, Transformers, timed
-from benchmarks.workloads import LARGE, MID, Workload, random_workload, write_random_model
+from benchmarks.workloads import (
+    LARGE,
+    MID,
+    NUM_QUESTIONS,
+    Workload,
+    random_workload,
+    write_random_model,
+)
 from neva.templates import InsertMedia
 from worker.engine import distributed
 from worker.engine.device import choose_device
@@ -107,7 +114,8 @@ def _large(folder: Path, ranks: Ranks, arguments: argparse.Namespace) -> str:
     num_steps = workload.requests[0].sampling.max_new_tokens - 1
     waves = -(-num_rows // ours.engine.scheduler.max_batch_rows)
     step_s = (whole_s - prefill_s) / num_steps / waves
-    need = sum(row.num_prompt_tokens for row in workload.requests[::3]) / waves  # shared by three
+    # A video's prompt is cached once for all its questions.
+    need = sum(row.num_prompt_tokens for row in workload.requests[::NUM_QUESTIONS]) / waves
     cache_bytes = 2 * LARGE.layers * LARGE.hidden * 2 * need
     floor_s = (2 * num_weights + cache_bytes) / gigabytes / 1e9
     print(

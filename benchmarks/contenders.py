@@ -109,7 +109,6 @@ class OurEngine:
             precision=precision,
             socket_path=Path("unused"),
             scratch_dir=Path("unused"),
-            device="cuda" if ranks.device.type == "cuda" else "cpu",
         )
         self.engine: Engine = load_engine(self._config, ranks).engine
         self._next_ticket = 0

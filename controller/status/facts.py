@@ -210,7 +210,7 @@ def _count(
                     reasons[reason] += 1
                 finished.append((1, at_s))
     if summary is not None:
-        reasons = Counter(summary.get("failed_by_reason", {}))
+        reasons = Counter(summary["failed_by_reason"])
     else:
         reasons.update(_rejected_reasons(ledger, manifest))
     return {
